@@ -1,0 +1,1 @@
+"""General, the lane of ua-vp for work that is not code."""

@@ -1,0 +1,194 @@
+"""How an attempt ends: finished, put back, or taken over; each fenced by attempt and `running`."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from sqlalchemy import bindparam
+
+from ua_vp.events import EventType
+from ua_vp.ledger.endings import RUN, end
+from ua_vp.ledger.holding import DROP_CLAIM, Holder, hold, worker
+from ua_vp.ledger.rows import LOCKED, event_of, mission_of, new, text_of
+from ua_vp.ledger.tables import attempts, missions
+from ua_vp.ledger.transaction import Row, Transaction
+from ua_vp.mission import Claim, Ending, JsonObject, Mission, RequeueReason, Status
+
+
+class FinishVerdict(Enum):
+    """What became of a finish."""
+
+    DONE = "done"
+    LEASE_LOST = "lease_lost"
+    """A newer attempt exists, or the mission has ended: nothing was written."""
+    CANCEL_FIRST = "cancel_first"
+    """A cancel was committed before: nothing was written; finish it as cancelled."""
+
+
+class RequeueVerdict(Enum):
+    """What became of a requeue; but for REQUEUED nothing was written."""
+
+    REQUEUED = "requeued"
+    EXHAUSTED = "exhausted"
+    """It would count as a try, and none is left: finish it as failed."""
+    CANCEL_FIRST = "cancel_first"
+    """A cancel was committed before: finish it as cancelled."""
+    LEASE_LOST = "lease_lost"
+
+
+def finish(
+    tx: Transaction,
+    claim: Claim,
+    ending: Ending,
+    *,
+    completed_at: int,
+    result_ref: str,
+    receipt_path: str,
+    sync_marker_path: str,
+) -> FinishVerdict:
+    """The moment of truth: the mission ends as `ending` says; writes its terminal event and its attempt's end.
+
+    The claim stays until the marker is there (`stamp_marked`).
+    """
+    row = _current(tx, claim)
+    if row is None:
+        return FinishVerdict.LEASE_LOST
+    if row["cancel_requested"] and ending.status is not Status.CANCELLED:
+        return FinishVerdict.CANCEL_FIRST
+    end(
+        tx,
+        row,
+        ending,
+        since=RUN,
+        attempt=claim.attempt,
+        at=completed_at,
+        actor=worker(claim.worker_id),
+        session_id=claim.session_id,
+        result_ref=result_ref,
+        receipt_path=receipt_path,
+        sync_marker_path=sync_marker_path,
+    )
+    if ending.usage:
+        tx.run(ATTEMPT_USAGE, mission_id=claim.mission_id, attempt=claim.attempt, new_usage=text_of(ending.usage))
+    end_attempt(tx, claim.mission_id, claim.attempt, at=completed_at, reason=ending.status.value)
+    return FinishVerdict.DONE
+
+
+def requeue(
+    tx: Transaction, claim: Claim, reason: RequeueReason, *, now: int, backoff: int, detail: str | None
+) -> RequeueVerdict:
+    """Put a running mission back into the queue, at its old place, due `backoff` µs from now; writes `requeued`."""
+    row = _current(tx, claim)
+    if row is None:
+        return RequeueVerdict.LEASE_LOST
+    if row["cancel_requested"]:
+        return RequeueVerdict.CANCEL_FIRST
+    if reason.counts and row["tries"] + 1 >= row["max_tries"]:
+        return RequeueVerdict.EXHAUSTED
+    put_back(
+        tx,
+        row,
+        reason,
+        now=now,
+        backoff=backoff,
+        detail=detail,
+        worker_id=claim.worker_id,
+        session_id=claim.session_id,
+    )
+    return RequeueVerdict.REQUEUED
+
+
+def supersede(tx: Transaction, claim: Claim, holder: Holder, *, now: int, end_reason: str) -> Claim | None:
+    """Fence a running attempt off and give its mission to `holder` at the next one, only to be ended.
+
+    For a lane that does not return: its attempt's record ends with `end_reason`, the next attempt has none. None if
+    the claim was lost.
+    """
+    row = _current(tx, claim)
+    return None if row is None else take_over(tx, row, holder, now=now, tries=row["tries"], end_reason=end_reason)
+
+
+def take_over(tx: Transaction, row: Row, holder: Holder, *, now: int, tries: int, end_reason: str) -> Claim:
+    """`supersede` for the running mission in `row`."""
+    taken = row | {"attempt": row["attempt"] + 1, "tries": tries, "updated_at": now}
+    tx.run(
+        TAKE,
+        mission_id=row["mission_id"],
+        attempt=row["attempt"],
+        new_attempt=taken["attempt"],
+        new_tries=tries,
+        new_updated_at=now,
+    )
+    end_attempt(tx, row["mission_id"], row["attempt"], at=now, reason=end_reason)
+    return hold(tx, taken, holder, closing=True)
+
+
+def record_late_outcome(tx: Transaction, mission_id: str, attempt: int, outcome: JsonObject) -> None:
+    """Keep what a fenced-off attempt handed in too late; the first one stands."""
+    tx.run(LATE, mission_id=mission_id, attempt=attempt, new_late_outcome=text_of(outcome))
+
+
+def put_back(
+    tx: Transaction,
+    row: Row,
+    reason: RequeueReason,
+    *,
+    now: int,
+    backoff: int,
+    detail: str | None,
+    worker_id: str,
+    session_id: str,
+) -> Mission:
+    """`requeue` for the running mission in `row`, done by this worker."""
+    tries = row["tries"] + (1 if reason.counts else 0)
+    changes = {
+        "status": Status.QUEUED.value,
+        "due": backoff <= 0,
+        "due_at": now + max(0, backoff),
+        "tries": tries,
+        "requeue_reason": reason.value,
+        "updated_at": now,
+    }
+    columns = {f"new_{name}": value for name, value in changes.items()}
+    tx.run(PUT_BACK, mission_id=row["mission_id"], attempt=row["attempt"], **columns)
+    end_attempt(tx, row["mission_id"], row["attempt"], at=now, reason=reason.value)
+    tx.run(DROP_CLAIM, mission_id=row["mission_id"])
+    tx.append(
+        event_of(
+            row,
+            EventType.REQUEUED,
+            at=now,
+            actor=worker(worker_id),
+            payload={"reason": reason.value, "detail": detail, "tries": tries},
+            attempt=row["attempt"],
+            session_id=session_id,
+        )
+    )
+    return mission_of(row | changes)
+
+
+def end_attempt(tx: Transaction, mission_id: str, attempt: int, *, at: int, reason: str) -> None:
+    """Write the end of an attempt's record, if it has one."""
+    tx.run(END_ATTEMPT, mission_id=mission_id, attempt=attempt, new_ended_at=at, new_end_reason=reason)
+
+
+def _current(tx: Transaction, claim: Claim) -> Row | None:
+    """The mission's row if it runs at the claim's attempt."""
+    row = tx.first(LOCKED, mission_id=claim.mission_id)
+    mine = row is not None and row["attempt"] == claim.attempt and row["status"] == Status.RUNNING.value
+    return row if mine else None
+
+
+_running = (
+    missions.c.mission_id == bindparam("mission_id"),
+    missions.c.attempt == bindparam("attempt"),
+    missions.c.status == Status.RUNNING.value,
+)
+_attempt = (attempts.c.mission_id == bindparam("mission_id"), attempts.c.attempt == bindparam("attempt"))
+PUT_BACK = (
+    missions.update().where(*_running).values(**new("status", "due", "due_at", "tries", "requeue_reason", "updated_at"))
+)
+TAKE = missions.update().where(*_running).values(**new("attempt", "tries", "updated_at"))
+END_ATTEMPT = attempts.update().where(*_attempt, attempts.c.ended_at.is_(None)).values(**new("ended_at", "end_reason"))
+ATTEMPT_USAGE = attempts.update().where(*_attempt).values(usage_source="reported", **new("usage"))
+LATE = attempts.update().where(*_attempt, attempts.c.late_outcome.is_(None)).values(**new("late_outcome"))

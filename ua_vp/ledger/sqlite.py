@@ -1,0 +1,212 @@
+"""The ledger on SQLite: one file, WAL, `synchronous=FULL`, transactions begun by hand."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+import sqlalchemy
+from sqlalchemy import Connection, Dialect
+
+from ua_vp.errors import LedgerGoneError
+from ua_vp.ledger.checkpoint import Checkpointer, corrupts_on_checkpoint
+from ua_vp.ledger.engine import Driver, Trouble
+
+PRAGMAS = (
+    "PRAGMA busy_timeout=0",  # the waiting is ours, over the clock of the ports
+    "PRAGMA synchronous=FULL",  # with NORMAL a power cut loses acknowledged dispatches
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA recursive_triggers=ON",
+    "PRAGMA trusted_schema=OFF",
+    "PRAGMA cell_size_check=ON",
+    "PRAGMA journal_size_limit=0",  # a restarted log is cut to what it holds, so its size tells how much waits in it
+)
+BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+STATEMENT = {
+    *(sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG),
+    *(sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_RANGE),
+}
+
+
+class SqliteStore:
+    """One ledger file at `path`, which must exist; see `Store` for the promises."""
+
+    def __init__(self, path: Path, *, version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
+        self._path = path
+        self._identity: tuple[int, int] | None = None
+        self._own_checkpoints = corrupts_on_checkpoint(version)
+        self._engine = sqlalchemy.create_engine(
+            "sqlite+pysqlite://",
+            creator=self._connect,
+            poolclass=sqlalchemy.pool.NullPool,
+            isolation_level="AUTOCOMMIT",
+            paramstyle="named",
+        )
+        self._checkpointer = Checkpointer(path, self._connect)
+        self._identity = self._look()
+
+    @property
+    def dialect(self) -> Dialect:
+        """SQLite's, with named parameters."""
+        return self._engine.dialect
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """The driver's, and SQLAlchemy's around them."""
+        return sqlite3.Error, sqlalchemy.exc.DBAPIError
+
+    def open_writer(self) -> Connection:
+        """A connection that may write."""
+        return self._engine.connect()
+
+    def open_reader(self) -> Connection:
+        """A connection that can only read."""
+        connection = self._engine.connect()
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+        return connection
+
+    def begin_writing(self, driver: Driver) -> bool:
+        """BEGIN IMMEDIATE; False if another connection holds the write lock."""
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if self.trouble(error) is Trouble.BUSY:
+                return False
+            raise
+        return True
+
+    def begin_reading(self, driver: Driver) -> None:
+        """BEGIN; the snapshot is that of the first read."""
+        driver.execute("BEGIN")
+
+    def begin_migrating(self, driver: Driver) -> bool:
+        """WAL for good (a new file only), foreign keys off (not possible once begun), BEGIN IMMEDIATE."""
+        try:
+            driver.execute("PRAGMA journal_mode=WAL").fetchone()
+            driver.execute("PRAGMA foreign_keys=OFF")
+        except sqlite3.OperationalError as error:
+            if self.trouble(error) is Trouble.BUSY:
+                return False
+            raise
+        return self.begin_writing(driver)
+
+    def check_migrated(self, driver: Driver) -> None:
+        """Foreign keys, which were off meanwhile.
+
+        Raises:
+            LedgerGoneError: a row refers to nothing.
+        """
+        broken = driver.execute("PRAGMA foreign_key_check").fetchall()
+        if broken:
+            raise LedgerGoneError(f"rows of the ledger refer to nothing ({broken[:3]}); nothing was changed")
+
+    def end_migrating(self, driver: Driver) -> None:
+        """Foreign keys on."""
+        driver.execute("PRAGMA foreign_keys=ON")
+
+    def commit(self, driver: Driver) -> None:
+        """COMMIT; returns when the log is on the disk."""
+        driver.execute("COMMIT")
+
+    def in_transaction(self, driver: Driver) -> bool:
+        """Whether a transaction is open."""
+        assert isinstance(driver, sqlite3.Connection)
+        return driver.in_transaction
+
+    def trouble(self, error: BaseException) -> Trouble | None:
+        """By SQLite's primary result code."""
+        cause = getattr(error, "orig", None) or error
+        if not isinstance(cause, sqlite3.Error):
+            return None
+        code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in BUSY:
+            return Trouble.BUSY
+        if code == sqlite3.SQLITE_FULL:
+            return Trouble.FULL
+        return Trouble.STATEMENT if code in STATEMENT else Trouble.GONE
+
+    def verify(self) -> None:
+        """Compare device and inode with those of the file that was opened: a deleted file goes on taking writes.
+
+        Raises:
+            LedgerGoneError: it was deleted or replaced.
+        """
+        if self._look() != self._identity:
+            raise LedgerGoneError(
+                f"the ledger {self._path} was replaced by another file while in use; nothing was acknowledged; restart"
+            )
+
+    def tidy(self, driver: Driver) -> None:
+        """Where SQLite's own checkpoints can corrupt the file, do ours."""
+        if self._own_checkpoints:
+            self._checkpointer.run_if_due(driver, self.begin_writing)
+
+    def changes(self, driver: Driver) -> int:
+        """SQLite's `data_version`."""
+        (version,) = driver.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def close(self) -> None:
+        """Close what the checkpointer holds."""
+        self._checkpointer.close()
+
+    def _look(self) -> tuple[int, int]:
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            raise LedgerGoneError(
+                f"there is no ledger at {self._path}; put it back, or start the product to make a new one"
+            ) from None
+        except OSError as error:
+            raise LedgerGoneError(f"the ledger {self._path} cannot be reached ({error.strerror})") from error
+        return found.st_dev, found.st_ino
+
+    def _connect(self) -> sqlite3.Connection:
+        """A connection to the file as it is now; never makes one (`mode=rw`)."""
+        connection = sqlite3.connect(
+            f"file:{quote(str(self._path))}?mode=rw",
+            uri=True,
+            timeout=0,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        for pragma in PRAGMAS:
+            connection.execute(pragma)
+        if self._own_checkpoints:
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+        return connection
+
+
+def open_file(path: Path, *, create: bool, unique: str) -> SqliteStore:
+    """The store in the file at `path`; `unique` is part of a temporary name.
+
+    Raises:
+        LedgerGoneError: it is not there, and (with `create`) cannot be made.
+    """
+    if create and not path.exists():
+        make_file(path, beside=path.with_name(f".{path.name}.{unique}"))
+    return SqliteStore(path)
+
+
+def make_file(path: Path, *, beside: Path) -> None:
+    """Put an empty file at `path` if nothing is there, readable and writable for the group.
+
+    It is made `beside` and linked: closing a descriptor of the file itself would drop SQLite's locks on it.
+
+    Raises:
+        LedgerGoneError: the folder cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o770)
+        os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660))
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            pass  # somebody else made it meanwhile
+        finally:
+            os.unlink(beside)
+    except OSError as error:
+        raise LedgerGoneError(f"no ledger can be made at {path} ({error.strerror}); see to the folder") from error

@@ -1,0 +1,218 @@
+"""The one writer of a process: a thread that takes every waiting Step into one transaction (group commit)."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from ua_vp.errors import LedgerGoneError, OutcomeUnknownError, VpError
+from ua_vp.ledger.engine import Store, Trouble, driver_of, explain, wait_for_write_lock
+from ua_vp.ledger.transaction import LedgerIdentity, Statements, Step, Transaction
+from ua_vp.ports import Ports, Queue, Signal
+
+T = TypeVar("T")
+
+CLOSED = "the ledger was closed; open it again"
+BATCH = 512
+"""At most so many Steps in one transaction."""
+
+
+class Job(Generic[T]):
+    """A Step that waits for its answer."""
+
+    def __init__(self, step: Step[T], done: Signal) -> None:
+        self._step = step
+        self._done = done
+        self._result: list[T] = []
+        self.error: BaseException | None = None
+
+    def attempt(self, tx: Transaction) -> None:
+        """Run the Step and keep what it gives; on the writer's thread."""
+        self._result = [self._step(tx)]
+
+    def answer(self, error: BaseException | None = None) -> None:
+        """Let the caller go on, with its result or with `error`; the first error stands."""
+        self.error = self.error or error
+        self._done.set()
+
+    def wait(self) -> T:
+        """The result of the Step, once it is durable; on the caller's thread."""
+        self._done.wait()
+        if self.error is not None:
+            raise self.error
+        return self._result[0]
+
+
+class Stop:
+    """What closing puts behind the last Job."""
+
+
+class TransactionLostError(Exception):
+    """An error in one Step ended the transaction of all; nothing of it was recorded."""
+
+
+class Writer:
+    """Runs Steps for any number of threads; one thread of its own holds the connection."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        store: Store,
+        statements: Statements,
+        identity: LedgerIdentity,
+        ports: Ports,
+        *,
+        busy_seconds: float,
+    ) -> None:
+        self._connection = connection
+        self._store = store
+        self._statements = statements
+        self._identity = identity
+        self._ports = ports
+        self._busy_seconds = busy_seconds
+        self._jobs: Queue[Job[object] | Stop] = ports.threads.queue()
+        self._gate = ports.threads.lock()
+        self._closed = False
+        self._stopping = False
+        self._broken: str | None = None
+        self.batches = 0
+        """Transactions committed so far."""
+        self._thread = ports.threads.start("ledger-writer", self._work)
+
+    def run(self, step: Step[T]) -> T:
+        """Run `step`; returns when its changes are durable, or raises what it raised."""
+        job = Job(step, self._ports.threads.signal())
+        with self._gate:
+            if self._closed:
+                raise LedgerGoneError(CLOSED)
+            self._jobs.put(job)  # type: ignore[arg-type]  # the queue does not care what a Step gives
+        return job.wait()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def close(self) -> None:
+        """Answer what waits, then end the thread."""
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+            self._jobs.put(Stop())
+        self._thread.join()
+
+    def _work(self) -> None:
+        """The thread: batch after batch, until closed."""
+        try:
+            while batch := self._next_batch():
+                self._run_batch(batch)
+        finally:
+            self._connection.close()
+            self._store.close()
+
+    def _next_batch(self) -> list[Job[object]]:
+        """Everything that waits, at least one; empty when closed and done."""
+        batch: list[Job[object]] = []
+        while not self._stopping and len(batch) < BATCH:
+            job = self._jobs.get(0 if batch else None)
+            if isinstance(job, Stop):
+                self._stopping = True
+            elif job is None:
+                break
+            else:
+                batch.append(job)
+        return batch
+
+    def _run_batch(self, batch: list[Job[object]]) -> None:
+        try:
+            self._refuse_if_broken()
+            self._commit(batch)
+            self._store.verify()
+        except LedgerGoneError as gone:
+            self._broken = gone.detail
+            self._answer(batch, gone)
+        except VpError as error:
+            self._answer(batch, error)
+        else:
+            self.batches += 1
+            self._answer(batch, None)
+            self._tidy()
+
+    def _refuse_if_broken(self) -> None:
+        if self._broken is not None:
+            raise LedgerGoneError(self._broken)
+
+    def _answer(self, batch: list[Job[object]], error: VpError | None) -> None:
+        """Each caller raises an error of its own."""
+        for job in batch:
+            job.answer(type(error)(error.detail) if error else None)
+
+    def _commit(self, batch: list[Job[object]]) -> None:
+        """One transaction for the whole batch.
+
+        Raises:
+            VpError: nothing of it was recorded, or (OutcomeUnknownError) nobody knows.
+        """
+        self._begin()
+        tx = Transaction(self._connection, self._statements, self._identity)
+        try:
+            for job in batch:
+                self._run_step(tx, job)
+        except TransactionLostError as lost:
+            cause = lost.__cause__
+            assert cause is not None
+            raise explain(self._store.trouble(cause), cause) or LedgerGoneError(str(cause)) from cause
+        self._finish()
+
+    def _begin(self) -> None:
+        driver = driver_of(self._connection)
+        try:
+            wait_for_write_lock(lambda: self._store.begin_writing(driver), self._ports, limit=self._busy_seconds)
+        except self._store.errors as error:
+            raise explain(self._store.trouble(error), error) or error from error
+
+    def _run_step(self, tx: Transaction, job: Job[object]) -> None:
+        """Run one Step; if it raises, only what it did is undone."""
+        driver = driver_of(self._connection)
+        driver.execute("SAVEPOINT step")
+        try:
+            job.attempt(tx)
+        except BaseException as error:
+            job.error = self._as_ours(error)
+            if not self._store.in_transaction(driver):
+                raise TransactionLostError from error
+            driver.execute("ROLLBACK TO step")
+        driver.execute("RELEASE step")
+
+    def _as_ours(self, error: BaseException) -> BaseException:
+        ours = explain(self._store.trouble(error), error)
+        if ours is not None:
+            ours.__cause__ = error
+        return ours or error
+
+    def _finish(self) -> None:
+        """COMMIT; if it fails, say whether that is certain."""
+        driver = driver_of(self._connection)
+        try:
+            self._store.commit(driver)
+        except self._store.errors as error:
+            trouble = self._store.trouble(error)
+            if self._store.in_transaction(driver):
+                driver.execute("ROLLBACK")
+            certain = explain(trouble, error) if trouble in {Trouble.FULL, Trouble.BUSY} else None
+            if certain is not None:
+                raise certain from error
+            self._broken = f"a commit failed ({error}): the disk cannot be trusted; see to it, then start again"
+            raise OutcomeUnknownError(
+                f"whether it was recorded is unknown ({error}); read again by key before doing it again"
+            ) from error
+
+    def _tidy(self) -> None:
+        """After the answers: a checkpoint that fails costs nobody anything, the log only stays longer."""
+        try:
+            self._store.tidy(driver_of(self._connection))
+        except self._store.errors as error:
+            if explain(self._store.trouble(error), error) is None:
+                raise

@@ -1,0 +1,63 @@
+"""What a worker process was started for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ua_vp.lane import Availability, Lane, LaneInfo
+from ua_vp.mission import Budget, Mission
+from ua_vp.sandbox.spec import NO_WALLS, Walls
+from ua_vp.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """One lane on one machine: everything a worker needs that is neither a port nor the ledger. Durations in seconds."""
+
+    lane: Lane
+    info: LaneInfo
+    availability: Callable[[], Availability]
+    """Whether the lane can work, settled with the configuration; must not raise. Asked every minute."""
+    workspaces: Path
+    """The lane's folder, in which each mission gets one of its own."""
+    host: str
+    pid: int
+    build: str
+    """Version of the product, as receipts and sessions name it."""
+    executor: str
+    executor_version: str
+    """Distribution and version of the plugin that does the work."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What a mission's processes inherit: PATH and the locale."""
+    walls: Walls = NO_WALLS
+    lease: float = 30.0
+    grace: float = 10.0
+    drain: float = 900.0
+
+    @property
+    def vp_id(self) -> str:
+        """The lane's id."""
+        return self.info.vp_id
+
+    @property
+    def lease_micros(self) -> int:
+        """One lease in µs."""
+        return int(self.lease * 1_000_000)
+
+    def workspace(self, mission_id: str) -> Workspace:
+        """The mission's workspace; it need not exist yet."""
+        return Workspace(self.workspaces / mission_id)
+
+    def budget(self, mission: Mission) -> Budget:
+        """The mission's own limits over the defaults of its type."""
+        kind = self.info.mission_types.get(mission.mission_type)
+        default, own = (kind.default_budget if kind else Budget()), mission.budget
+        return Budget(
+            seconds=default.seconds if own.seconds is None else own.seconds,
+            idle_seconds=default.idle_seconds if own.idle_seconds is None else own.idle_seconds,
+            tokens=default.tokens if own.tokens is None else own.tokens,
+            usd_cents=default.usd_cents if own.usd_cents is None else own.usd_cents,
+            output_bytes=default.output_bytes if own.output_bytes is None else own.output_bytes,
+        )

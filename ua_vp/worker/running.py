@@ -1,0 +1,150 @@
+"""A mission while this process works on it: its limits, its processes, and why it should stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from ua_vp.mission import Budget, Claim, FailureMode
+from ua_vp.ports import MICROS, Child, Clock, Signal, Threads
+
+
+class Stop(StrEnum):
+    """Why a mission under way should stop; the first reason given stays."""
+
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    NO_PROGRESS = "no_progress"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    LEASE_LOST = "lease_lost"
+    DRAINED = "drained"
+
+    @property
+    def failure_mode(self) -> FailureMode | None:
+        """How the mission fails for it; None where it does not fail."""
+        return FailureMode(self) if self in {Stop.TIMEOUT, Stop.NO_PROGRESS, Stop.BUDGET_EXCEEDED} else None
+
+
+class Running:
+    """One claimed attempt in this process.
+
+    Its lane's thread reports signs of life; the worker's loop checks limits and asks it to stop. All methods may be
+    called from any thread.
+    """
+
+    def __init__(self, claim: Claim, budget: Budget, *, clock: Clock, threads: Threads) -> None:
+        self.claim = claim
+        self.budget = budget
+        self.cancelled: Signal = threads.signal()
+        self.started = clock.monotonic()
+        self.stop: Stop | None = None
+        self.stop_detail = ""
+        self.stopped_at: int | None = None
+        self.ended = False
+        """The lane has returned; nothing is left to stop."""
+        self.abandoned = False
+        """The lane did not return in time; its mission was ended without it."""
+        self.killed = False
+        self.committed = False
+        """Its end, or its requeue, is in the ledger; set by the loop."""
+        self._clock = clock
+        self._lock = threads.lock()
+        self._children: list[Child] = []
+        self._last_sign = self.started
+        self._usage: dict[str, int] = {}
+        self._output = 0
+
+    @property
+    def mission_id(self) -> str:
+        """The mission's id."""
+        return self.claim.mission_id
+
+    def sign_of_life(self, *, output: int = 0) -> None:
+        """The lane did something; `output` bytes came with it."""
+        self._last_sign = self._clock.monotonic()
+        self._output += output
+
+    def add_usage(self, counts: Mapping[str, int]) -> None:
+        """Totals that the lane reports; later ones replace earlier ones."""
+        self._usage.update(counts)
+        self.sign_of_life()
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """The latest totals, the bytes of output with them."""
+        return {**self._usage, "output_bytes": self._output}
+
+    def enter(self, child: Child) -> None:
+        """A process tree of this mission was started; it is stopped with the mission."""
+        with self._lock:
+            self._children.append(child)
+            late = self.stop is not None
+        if late:
+            child.kill()
+
+    def leave(self, child: Child) -> None:
+        """The process tree is gone."""
+        with self._lock:
+            self._children.remove(child)
+
+    def ask_to_stop(self, reason: Stop, detail: str = "") -> None:
+        """Raise `cancelled` and end the processes politely; only the first call has an effect, but a lost lease counts."""
+        with self._lock:
+            first = self.stop is None
+            if first or reason is Stop.LEASE_LOST:
+                self.stop, self.stop_detail = reason, detail
+            if first:
+                self.stopped_at = self._clock.monotonic()
+            children = tuple(self._children)
+        self.cancelled.set()
+        for child in children:
+            child.kill() if reason is Stop.LEASE_LOST else child.terminate()
+
+    def kill(self) -> None:
+        """End all its processes at once."""
+        with self._lock:
+            self.killed = True
+            children = tuple(self._children)
+        for child in children:
+            child.kill()
+
+    def clear_away(self) -> None:
+        """End what the lane left running (in threads of its own) and wait until it is gone."""
+        self.kill()
+        with self._lock:
+            children = tuple(self._children)
+        for child in children:
+            child.wait()
+
+    def seconds_left(self) -> float | None:
+        """Seconds until the mission's time is up; None without a limit."""
+        if self.budget.seconds is None:
+            return None
+        return max(0.0, self.budget.seconds - (self._clock.monotonic() - self.started) / MICROS)
+
+    def breach(self) -> tuple[Stop, str] | None:
+        """The limit that is broken now, if any, and what to tell people."""
+        budget, now = self.budget, self._clock.monotonic()
+        if budget.seconds is not None and now - self.started >= budget.seconds * MICROS:
+            return Stop.TIMEOUT, f"ran longer than its budget of {budget.seconds:g} s"
+        if budget.idle_seconds is not None and now - self._last_sign >= budget.idle_seconds * MICROS:
+            return Stop.NO_PROGRESS, f"no output and no progress for {budget.idle_seconds:g} s"
+        usage = self.usage
+        for name, limit in (
+            ("tokens", budget.tokens),
+            ("usd_cents", budget.usd_cents),
+            ("output_bytes", budget.output_bytes),
+        ):
+            if limit is not None and usage.get(name, 0) > limit:
+                return Stop.BUDGET_EXCEEDED, f"used {usage[name]} {name}, its budget is {limit}"
+        return None
+
+    def next_check(self) -> float | None:
+        """Seconds until a time limit could be broken; None if none is set."""
+        now = self._clock.monotonic()
+        ends = []
+        if self.budget.seconds is not None:
+            ends.append(self.started + self.budget.seconds * MICROS)
+        if self.budget.idle_seconds is not None:
+            ends.append(self._last_sign + self.budget.idle_seconds * MICROS)
+        return max(0.0, (min(ends) - now) / MICROS) if ends else None
