@@ -284,6 +284,12 @@ class Product:
         sessions = self.answer("/sessions")["sessions"]
         return next((session for session in sessions if session["pid"] == process.pid), {"effective_status": None})
 
+    def holder(self, mission_id: str, workers: Sequence[Process]) -> Process:
+        """The one of `workers` that runs the mission."""
+        worker_id = self.mission(mission_id)["worker_id"]
+        (found,) = (worker for worker in workers if self.session(worker).get("worker_id") == worker_id)
+        return found
+
     def lane(self, vp_id: str) -> Json:
         lanes = {lane["vp_id"]: lane for lane in self.answer("/lanes")["lanes"]}
         lane: Json = lanes[vp_id]

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
 
@@ -25,7 +25,7 @@ from ua_vp.errors import LaneUnavailableError, VpError
 from ua_vp.lane import Verdict
 from ua_vp.ledger import Ledger, lanes, open_ledger
 from ua_vp.mission import Actor, JsonObject, canonical_json, lane_name
-from ua_vp.ports import Ports
+from ua_vp.ports import Ports, Signal
 from ua_vp.runtime import real_ports
 from ua_vp.runtime.listening import listen
 from ua_vp.runtime.threads import RealThreads
@@ -52,7 +52,7 @@ def work(settings: Settings, vp_id: str, *, once: bool = False, environ: Mapping
         LedgerGoneError: the ledger is gone for good.
     """
     from ua_vp.runtime.scheduler import RealTimers
-    from ua_vp.worker import Worker
+    from ua_vp.worker import Worker, WorkerExit
 
     threads = RealThreads()
     ports = real_ports(environ)
@@ -61,12 +61,17 @@ def work(settings: Settings, vp_id: str, *, once: bool = False, environ: Mapping
     try:
         verdicts = host.probe_all(settings, ports, environ=environ)
         publish(ledger, ports, verdicts)
-        site, hooks = assignment(settings, vp_id, verdicts, environ)
+        record = ledger.read(lambda tx: lanes.get_lane(tx, vp_id))
+        owner = record.manifest.distribution if record else None  # if two claim the lane, the first one recorded
+        site, hooks = assignment(settings, vp_id, verdicts, owner, environ)
         timers = RealTimers(ports.clock, threads)
         worker = Worker(site, ledger, ports, timers, notify=hooks.mission_event)
-        return int(_run_with_signals(worker, once=once))
+        ended = _run_with_signals(worker, once=once)
     finally:
         ledger.close()
+    if ended is WorkerExit.RESTART:
+        _leave_at_once(ended)
+    return int(ended)
 
 
 def serve(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> int:
@@ -84,6 +89,7 @@ def serve(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> int
     listener, url = listen(settings.ops.bind)
     ledger = ledger_of(settings, ports)
     try:
+        judged = ports.threads.signal()
         installed = tuple(plugin.entry_point for plugin in host.find_installed())
         parts = OpsParts(
             ledger=ledger,
@@ -92,10 +98,11 @@ def serve(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> int
             version=ua_vp.__version__,
             build=ua_vp.__version__,
             plugins=installed,
+            judged=judged,
         )
         where: JsonObject = {"url": url, "pid": os.getpid(), "ledger_id": ledger.identity.ledger_id}
         ports.files.write(settings.ops_file, canonical_json(where) + b"\n")
-        ports.threads.start("probe", lambda: _judge(ledger, ports, settings, environ))
+        ports.threads.start("probe", lambda: _judge(ledger, ports, settings, environ, judged))
         _on_signals(lambda: None)  # uvicorn hears them, and raises them again when it has stopped
         Server(create_app(parts)).run(sockets=[listener])
     finally:
@@ -117,12 +124,12 @@ def publish(ledger: Ledger, ports: Ports, verdicts: list[Verdict]) -> None:
 
 
 def assignment(
-    settings: Settings, vp_id: str, verdicts: list[Verdict], environ: Mapping[str, str]
+    settings: Settings, vp_id: str, verdicts: list[Verdict], distribution: str | None, environ: Mapping[str, str]
 ) -> tuple[Assignment, host.Hooks]:
-    """The lane of `vp_id`, loaded into this process, with all a worker needs to know."""
+    """The lane of `vp_id`, as `distribution` provides it, loaded into this process, with all a worker needs to know."""
     from ua_vp.worker import Assignment
 
-    loaded = host.load_lane(settings, vp_id, verdicts=verdicts)
+    loaded = host.load_lane(settings, vp_id, verdicts=verdicts, distribution=distribution)
     name = lane_name(vp_id) or vp_id
     walls = walls_for(settings.lane(name).sandbox, lane=name)
     if isinstance(walls, Refusal):
@@ -182,15 +189,23 @@ def _on_signals(call: Callable[[], None]) -> dict[signal.Signals, Any]:
     return {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGINT)}
 
 
+def _leave_at_once(status: int) -> NoReturn:
+    """End the process although a lane still sits in it: its threads might keep an ordinary exit waiting for ever."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def _say_in_lines(ports: Ports) -> None:
     """Log to standard error, for people on a terminal and for machines elsewhere."""
     telemetry.set_up(sys.stderr, clock=ports.clock, json=not sys.stderr.isatty())
 
 
-def _judge(ledger: Ledger, ports: Ports, settings: Settings, environ: Mapping[str, str]) -> None:
+def _judge(ledger: Ledger, ports: Ports, settings: Settings, environ: Mapping[str, str], judged: Signal) -> None:
     """Probe the plugins beside the running API; `/readyz` waits for it."""
     try:
         publish(ledger, ports, host.probe_all(settings, ports, environ=environ))
+        judged.set()
     except VpError as error:
         structlog.get_logger("ua_vp.ops").error("plugins_not_judged", code=error.code, detail=error.detail)
 

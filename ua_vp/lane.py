@@ -322,3 +322,13 @@ class Verdict:
     """One per lane that the plugin provides; empty if it is degraded."""
     hooks: tuple[str, ...] = ()
     """Names of the hooks that the plugin implements; empty if it is degraded."""
+
+    @property
+    def plugin_id(self) -> str:
+        """Names the plugin among all that are installed."""
+        return plugin_id(self.entry_point, self.distribution)
+
+
+def plugin_id(entry_point: str, distribution: str) -> str:
+    """`distribution:entry_point`: two distributions may register one name."""
+    return f"{distribution}:{entry_point}"

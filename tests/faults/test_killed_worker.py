@@ -9,7 +9,7 @@ import pytest
 
 from tests.family import Family
 from tests.faults.conftest import LEASE
-from tests.product import Json, Process, Product, json_files
+from tests.product import Json, Product, json_files
 from tests.waiting import wait_until
 
 ROUNDS = 5
@@ -29,7 +29,7 @@ def test_the_mission_of_a_killed_worker_is_claimed_again_ended_once_and_no_proce
             mission_id = product.command(*family.argv(product.python))
             wait_until(family.is_up, within=20, why="the mission's processes are there")
 
-            killed = holder(product, workers, mission_id)
+            killed = product.holder(mission_id, workers)
             at = time.time()
             killed.kill()
 
@@ -47,13 +47,6 @@ def test_the_mission_of_a_killed_worker_is_claimed_again_ended_once_and_no_proce
     )
     assert (lost, double, orphans) == (0, 0, 0)
     assert max(takeovers) <= TAKEOVER_LEASES, takeovers
-
-
-def holder(product: Product, workers: list[Process], mission_id: str) -> Process:
-    """The worker that runs the mission."""
-    worker_id = product.mission(mission_id)["worker_id"]
-    (found,) = (worker for worker in workers if product.session(worker)["worker_id"] == worker_id)
-    return found
 
 
 def claimed_at(attempt: Json) -> float:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ua_vp.errors import NotFoundError
+from ua_vp.errors import NotFoundError, VpError
 
 RECEIPT, MARKER = "mission_receipt.json", "sync_ready.json"
 
@@ -56,9 +56,18 @@ def _json(path: str, read: Callable[[str], Iterator[bytes]]) -> tuple[bytes, Dif
             return data, None
     except NotFoundError:
         return b"", Difference(path=path, detail="is missing")
+    except VpError as error:
+        return b"", _damaged(path, error)
     except ValueError:
         pass
     return b"", Difference(path=path, detail="is no JSON object")
+
+
+def _damaged(path: str, error: VpError) -> Difference:
+    """What the API says of a file that it cannot read as it should be; any other refusal is raised on."""
+    if error.code != VpError.code:
+        raise error
+    return Difference(path=path, detail=error.detail)
 
 
 def _compare(path: str, size: int, sha256: str, read: Callable[[str], Iterator[bytes]]) -> Iterator[Difference]:
@@ -69,6 +78,9 @@ def _compare(path: str, size: int, sha256: str, read: Callable[[str], Iterator[b
             count += len(chunk)
     except NotFoundError:
         yield Difference(path=path, detail="is missing")
+        return
+    except VpError as error:
+        yield _damaged(path, error)
         return
     if count != size:
         yield Difference(path=path, detail=f"has {count} bytes, the receipt says {size}")

@@ -53,12 +53,16 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Renewed:
-    """A mission that the session still holds, and what its worker should know. `ended`: it only waits for its marker."""
+    """A mission that the session still holds, and what its worker should know. `ended`: it only waits for its marker.
+
+    `closing`: the claim was taken only to bring the mission to its end.
+    """
 
     attempt: int
     cancel_requested: bool
     cancel_reason: str | None
     ended: bool
+    closing: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +127,7 @@ def holding(tx: Transaction, session_id: str) -> Mapping[str, Renewed]:
             cancel_requested=bool(row["cancel_requested"]),
             cancel_reason=row["cancel_reason"],
             ended=row["completed_at"] is not None,
+            closing=bool(row["closing"]),
         )
         for row in tx.rows(HELD_BY, session_id=session_id)
     }
@@ -273,6 +278,7 @@ HELD_BY = (
     select(
         claims.c.mission_id,
         claims.c.attempt,
+        claims.c.closing,
         missions.c.cancel_requested,
         missions.c.cancel_reason,
         missions.c.completed_at,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import bindparam, select
 
 from ua_vp.events import EventType, NewEvent
-from ua_vp.lane import Availability, Manifest, Verdict
+from ua_vp.lane import Availability, Manifest, Verdict, plugin_id
 from ua_vp.ledger.registry import settle_conflicts
 from ua_vp.ledger.rows import new, text_of
 from ua_vp.ledger.tables import lanes, plugins
@@ -43,8 +43,9 @@ def publish_verdicts(tx: Transaction, verdicts: Sequence[Verdict], *, now: int, 
     written for what changed only.
     """
     known = {row["vp_id"]: row for row in tx.rows(ALL_LANES)}
-    holders = {vp_id: str(row["entry_point"]) for vp_id, row in known.items()}
-    aliases = {vp_id: _manifest_of(row).info.aliases for vp_id, row in known.items()}
+    manifests = {vp_id: _manifest_of(row) for vp_id, row in known.items()}
+    holders = {vp_id: plugin_id(str(known[vp_id]["entry_point"]), it.distribution) for vp_id, it in manifests.items()}
+    aliases = {vp_id: it.info.aliases for vp_id, it in manifests.items()}
     settled = settle_conflicts(verdicts, holders, aliases)
     tx.run(FORGET_PLUGINS)
     for verdict in settled:
@@ -54,7 +55,7 @@ def publish_verdicts(tx: Transaction, verdicts: Sequence[Verdict], *, now: int, 
         for manifest in verdict.manifests:
             offered.add(manifest.info.vp_id)
             _record(tx, manifest, verdict.entry_point, known.get(manifest.info.vp_id), now=now, actor=actor)
-    by_name = {verdict.entry_point: verdict for verdict in settled}
+    by_name = {verdict.plugin_id: verdict for verdict in settled}
     for vp_id in known.keys() - offered:
         gone = _unavailable(by_name.get(holders[vp_id]), holders[vp_id], vp_id)
         _set_availability(tx, known[vp_id], gone, now=now, actor=actor)
@@ -224,6 +225,6 @@ INSERT_LANE = insert_all(lanes)
 UPDATE_LANE = lanes.update().where(_this).values(**new("entry_point", "manifest", "availability", "updated_at"))
 UPDATE_AVAILABILITY = lanes.update().where(_this).values(**new("availability", "updated_at"))
 STEER = lanes.update().where(_this).values(**new("paused", "draining"))
-ALL_PLUGINS = select(plugins).order_by(plugins.c.entry_point)
+ALL_PLUGINS = select(plugins).order_by(plugins.c.entry_point, plugins.c.distribution)
 FORGET_PLUGINS = plugins.delete()
 INSERT_PLUGIN = insert_all(plugins)

@@ -14,26 +14,26 @@ def settle_conflicts(
 ) -> list[Verdict]:
     """The verdicts, each plugin that claims a taken name turned into a degraded one that says whose it is.
 
-    `holders` maps each recorded lane id to its plugin's entry point, `aliases` to its aliases. A plugin that is no
+    `holders` maps each recorded lane id to its plugin (`Verdict.plugin_id`), `aliases` to its aliases. A plugin that is no
     longer installed holds nothing; one that is installed but degraded holds what it had.
     """
-    installed = {verdict.entry_point for verdict in verdicts}
+    installed = {verdict.plugin_id for verdict in verdicts}
     owners: dict[str, tuple[str, str]] = {}
-    for vp_id, entry_point in holders.items():
-        if entry_point in installed:
-            _take(owners, entry_point, vp_id, aliases.get(vp_id, ()))
+    for vp_id, plugin in holders.items():
+        if plugin in installed:
+            _take(owners, plugin, vp_id, aliases.get(vp_id, ()))
     return [_settle(verdict, owners) for verdict in verdicts]
 
 
 def _settle(verdict: Verdict, owners: dict[str, tuple[str, str]]) -> Verdict:
-    """One plugin; what it may have is entered into `owners`: word -> (entry point, lane id)."""
+    """One plugin; what it may have is entered into `owners`: word -> (plugin, lane id)."""
     mine: dict[str, tuple[str, str]] = {}
     for manifest in verdict.manifests:
         for word in _words_of(manifest):
-            holder, vp_id = (mine.get(word) or owners.get(word)) or (verdict.entry_point, manifest.info.vp_id)
-            if (holder, vp_id) != (verdict.entry_point, manifest.info.vp_id):
+            holder, vp_id = (mine.get(word) or owners.get(word)) or (verdict.plugin_id, manifest.info.vp_id)
+            if (holder, vp_id) != (verdict.plugin_id, manifest.info.vp_id):
                 return _degraded(verdict, word, holder, vp_id)
-            mine[word] = (verdict.entry_point, manifest.info.vp_id)
+            mine[word] = (verdict.plugin_id, manifest.info.vp_id)
     owners |= mine
     return verdict
 
@@ -52,9 +52,9 @@ def _words_of(manifest: Manifest) -> Iterable[str]:
     return _words(manifest.info.vp_id, manifest.info.aliases)
 
 
-def _take(owners: dict[str, tuple[str, str]], entry_point: str, vp_id: str, aliases: Sequence[str]) -> None:
+def _take(owners: dict[str, tuple[str, str]], plugin: str, vp_id: str, aliases: Sequence[str]) -> None:
     for word in _words(vp_id, aliases):
-        owners.setdefault(word, (entry_point, vp_id))
+        owners.setdefault(word, (plugin, vp_id))
 
 
 def _words(vp_id: str, aliases: Sequence[str]) -> Iterable[str]:

@@ -231,7 +231,7 @@ plugins = Table(
     "vp_plugins",
     metadata,
     Column("entry_point", Text, primary_key=True),
-    Column("distribution", Text, nullable=False),
+    Column("distribution", Text, primary_key=True),
     Column("version", Text, nullable=False),
     Column("state", Text, nullable=False),  # `ok` or `degraded`
     Column("detail", Text, nullable=False),

@@ -52,6 +52,8 @@ def not_ready(parts: OpsParts) -> VpError | None:
     except VpError as error:
         return error
     missing = sorted(set(parts.plugins) - judged)
+    if parts.judged is not None and not parts.judged.is_set():
+        missing = sorted(parts.plugins)  # verdicts of an earlier start do not count
     if not missing:
         return None
     reasons = [f"plugin {name!r} was not probed yet" for name in missing]

@@ -9,7 +9,7 @@ from typing import Any
 from ua_vp.access import LastUse
 from ua_vp.control.feed import Feed
 from ua_vp.ledger import Ledger
-from ua_vp.ports import Ports
+from ua_vp.ports import Ports, Signal
 from ua_vp.settings import Settings
 
 
@@ -26,6 +26,8 @@ class OpsParts:
     """Names the code that runs, e.g. version + commit."""
     plugins: tuple[str, ...] = ()
     """Names of the installed entry points of group `ua_vp`: `/readyz` waits for a verdict on each."""
+    judged: Signal | None = None
+    """Raised when the probe that this process runs at its start is through; None if it runs none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,8 +8,19 @@ from pathlib import Path
 
 from ua_vp.lane import Availability, Lane, LaneInfo
 from ua_vp.mission import Budget, Mission
+from ua_vp.ports import Clock
 from ua_vp.sandbox.spec import NO_WALLS, Walls
 from ua_vp.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    """When something is brought to the ledger: `now` wall µs; `boot_now` and `deadline` µs on the clock of `boot_id`."""
+
+    now: int
+    boot_id: str
+    boot_now: int
+    deadline: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +30,7 @@ class Assignment:
     lane: Lane
     info: LaneInfo
     availability: Callable[[], Availability]
-    """Whether the lane can work, settled with the configuration; must not raise. Asked every minute."""
+    """Whether the lane can work, settled with the configuration; must not raise. Asked at start and every minute."""
     workspaces: Path
     """The lane's folder, in which each mission gets one of its own."""
     host: str
@@ -45,6 +56,11 @@ class Assignment:
     def lease_micros(self) -> int:
         """One lease in µs."""
         return int(self.lease * 1_000_000)
+
+    def moment(self, clock: Clock) -> Moment:
+        """Now, and the deadline that a renewal now is good for."""
+        boot_now = clock.boot()
+        return Moment(now=clock.now(), boot_id=clock.boot_id, boot_now=boot_now, deadline=boot_now + self.lease_micros)
 
     def workspace(self, mission_id: str) -> Workspace:
         """The mission's workspace; it need not exist yet."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import structlog
 
-from ua_vp.errors import DiskFullError, VpError, WorkspaceError
+from ua_vp.errors import VpError, WorkspaceError
+from ua_vp.lane import Outcome
 from ua_vp.ledger import FinishVerdict, RequeueVerdict
 from ua_vp.mission import Claim, Ending, FailureMode, RequeueReason, Status
 from ua_vp.ports import MICROS, Ports, Queue
 from ua_vp.worker.assignment import Assignment
 from ua_vp.worker.context import Context
-from ua_vp.worker.execute import Decision, cancelled, decide, run_lane
-from ua_vp.worker.finalize import Staged, ending_of, make_visible, prepare_closing, prepare_ending
+from ua_vp.worker.execute import Decision, cancelled, decide, failed, run_lane
+from ua_vp.worker.finalize import Staged, make_visible, prepare_closing, prepare_ending
 from ua_vp.worker.messages import Finish, Late, Message, Over, Requeue, Settled
 from ua_vp.worker.running import Running
 from ua_vp.workspace import AttemptFolders, RunLog, keep_late, prepare, read_receipt
@@ -30,19 +32,19 @@ log = structlog.get_logger("ua_vp.worker")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """What a lane's run left: what is to become of it, its log, its folders."""
+    """What a lane's run left: what it said, what is to become of the mission, its log, its folders."""
 
+    said: Outcome
     decision: Decision
     log: RunLog
     folders: AttemptFolders
 
-    def say(self, text: str) -> None:
-        """A line of the worker's own in the log."""
-        self.log.write("worker", text.encode("utf-8", "replace") + b"\n")
-
 
 class Conductor:
-    """Takes claims to their end; one call per mission, each on its own thread. It speaks to the ledger through `post`."""
+    """Takes claims to their end; one call per mission, each on its own thread. It speaks to the ledger through `post`.
+
+    Each call ends with the message `Over`, which says whether its mission still needs somebody.
+    """
 
     def __init__(self, site: Assignment, ports: Ports, post: Callable[[Message], None]) -> None:
         self._site = site
@@ -51,149 +53,152 @@ class Conductor:
 
     def run(self, running: Running) -> None:
         """Work on a fresh claim: lane, ending or requeue, publication."""
-        settled = False
+        over = Over(claim=running.claim, done=False)
         try:
-            settled = self._run(running)
+            over = self._run(running)
         except (VpError, OSError) as error:
-            log.error("mission could not be published; tried again", mission_id=running.mission_id, error=str(error))
+            log.error("mission_not_brought_to_its_end", mission_id=running.claim.mission_id, error=str(error))
         finally:
             running.ended = True
-            self._post(Over(claim=running.claim, settled=settled))
+            self._post(over)
 
-    def close(self, claim: Claim, ending: Ending) -> None:
+    def close(self, claim: Claim, ending: Ending | None) -> None:
         """Bring a mission to its end for which no lane runs: its tries, its queue or its worker are gone.
 
-        `ending` is what becomes of a mission that is still running; one that has ended keeps its own.
+        `ending` is what becomes of a mission that is still running, or how one ended that never ran; without it, the
+        mission ended with a receipt staged, and only its publication was cut short.
         """
-        settled = False
+        over = Over(claim=claim, done=False, ending=ending)
         try:
-            settled = self._close(claim, ending)
+            over = self._close(claim, ending)
         except (VpError, OSError) as error:
-            log.error("mission could not be closed; tried again later", mission_id=claim.mission_id, error=str(error))
+            log.error("mission_not_closed_yet", mission_id=claim.mission_id, error=str(error))
         finally:
-            self._post(Over(claim=claim, settled=settled, ending=ending))
+            self._post(over)
 
-    def _run(self, running: Running) -> bool:
+    def _run(self, running: Running) -> Over:
         try:
             run = self._execute(running)
-        except (DiskFullError, WorkspaceError, OSError) as error:
+        except (VpError, OSError) as error:
             return self._without_workspace(running, str(error))
+        try:
+            return self._conclude(running, run)
+        finally:
+            self._close_log(run.log)
+
+    def _execute(self, running: Running) -> Run:
+        """Run the lane; what it started is gone when this returns."""
+        site, claim = self._site, running.claim
+        with ExitStack() as undo:
+            folders = prepare(site.workspace(claim.mission_id), claim.attempt, files=self._ports.files)
+            run_log = self._open_log(folders)
+            undo.callback(self._close_log, run_log)
+            context = Context(
+                running,
+                folders,
+                run_log,
+                ports=self._ports,
+                walls=site.walls,
+                environment=site.environment,
+                report=self._post,
+            )
+            context.say(f"attempt {claim.attempt} of {claim.mission_id} on {site.host}, worker {claim.worker_id}")
+            said = run_lane(site.lane, site.info.path_policy, context)
+            running.clear_away()
+            undo.pop_all()
+        return Run(said=said, decision=decide(running, said), log=run_log, folders=folders)
+
+    def _conclude(self, running: Running, run: Run) -> Over:
+        claim, requeue = running.claim, run.decision.requeue
         if running.abandoned:
             return self._late(running, run)
-        decision = run.decision
-        if decision.requeue is not None:
-            run.say(f"back to the queue ({decision.requeue}): {decision.ending.summary}")
-            verdict = self._requeue(running.claim, decision.requeue, decision.ending.summary)
+        if requeue is not None:
+            why = run.decision.ending.summary
+            _say(run.log, f"back to the queue ({requeue}): {why}")
+            verdict = self._requeue(claim, requeue, why)
             if verdict is RequeueVerdict.REQUEUED:
-                run.log.close(f"outcome: requeued ({decision.requeue})")
-                return True
+                self._close_log(run.log, f"outcome: requeued ({requeue})")
+                return Over(claim=claim, done=True)
             if verdict is RequeueVerdict.LEASE_LOST:
                 return self._late(running, run)
             if verdict is RequeueVerdict.CANCEL_FIRST:
                 run = replace(run, decision=Decision(ending=cancelled(running)))
         return self._finish(running, run)
 
-    def _execute(self, running: Running) -> Run:
-        """Run the lane; what it started is gone when this returns."""
-        site, claim, files = self._site, running.claim, self._ports.files
-        workspace = site.workspace(claim.mission_id)
-        folders = prepare(workspace, claim.attempt, files=files)
-        run_log = self._log(folders)
-        context = Context(
-            running,
-            folders,
-            run_log,
-            ports=self._ports,
-            walls=site.walls,
-            environment=site.environment,
-            report=self._post,
-        )
-        context.write_worker(f"attempt {claim.attempt} of {claim.mission_id} on {site.host}, worker {claim.worker_id}")
-        outcome = run_lane(site.lane, context)
-        running.ended = True
-        running.clear_away()
-        return Run(decision=decide(running, outcome), log=run_log, folders=folders)
-
-    def _finish(self, running: Running, run: Run) -> bool:
+    def _finish(self, running: Running, run: Run) -> Over:
         try:
             staged = self._stage(running, run)
             verdict = self._commit(staged)
             if verdict is FinishVerdict.CANCEL_FIRST:  # cancelled while it was being staged: it ends so, with its files
-                run = replace(
-                    run, decision=replace(run.decision, ending=cancelled(running)), log=self._log(run.folders)
-                )
+                ending = replace(run.decision, ending=cancelled(running))
+                run = replace(run, decision=ending, log=self._open_log(run.folders))
                 staged = self._stage(running, run)
                 verdict = self._commit(staged)
-        except (DiskFullError, WorkspaceError, OSError) as error:
+        except (VpError, OSError) as error:
             return self._without_workspace(running, str(error))
         if verdict is not FinishVerdict.DONE:
             return self._late(running, run)
-        self._publish(staged)
-        return True
+        return self._show(staged.claim, staged.ending.status, staged.completed_at, staged.receipt_sha256)
 
     def _stage(self, running: Running, run: Run) -> Staged:
-        return prepare_ending(
-            running.claim,
-            run.decision,
-            run.log,
-            laid=run.folders.laid,
-            site=self._site,
-            clock=self._ports.clock,
-            files=self._ports.files,
-        )
+        try:
+            return prepare_ending(
+                running.claim,
+                run.decision,
+                run.log,
+                laid=run.folders.laid,
+                site=self._site,
+                clock=self._ports.clock,
+                files=self._ports.files,
+            )
+        finally:
+            self._close_log(run.log)
 
-    def _log(self, folders: AttemptFolders) -> RunLog:
-        return RunLog(folders.run_log, clock=self._ports.clock, lock=self._ports.threads.lock())
-
-    def _late(self, running: Running, run: Run) -> bool:
-        """Hand in what came too late: it is kept beside the attempt, never published."""
-        ending = run.decision.ending
-        run.log.close(f"outcome too late, not published: {ending.status}: {ending.summary}")
-        keep_late(self._site.workspace(running.mission_id), running.claim.attempt, files=self._ports.files)
+    def _late(self, running: Running, run: Run) -> Over:
+        """Hand in what came too late, as the lane said it: it is kept beside the attempt, never published."""
+        claim, said = running.claim, run.said
+        self._close_log(run.log, f"outcome too late, not published: {said.status}: {said.summary}")
+        try:
+            keep_late(self._site.workspace(claim.mission_id), claim.attempt, files=self._ports.files)
+        except VpError as error:
+            log.warning("late_files_not_kept", mission_id=claim.mission_id, error=str(error))
         outcome = {
-            "status": ending.status.value,
-            "summary": ending.summary,
-            "failure_mode": ending.failure_mode,
+            "status": said.status.value,
+            "summary": said.summary.encode("utf-8", "replace").decode("utf-8"),
+            "failure_mode": said.failure_mode,
             "at": self._ports.clock.now(),
         }
-        self._post(Late(claim=running.claim, outcome=outcome))
-        return True
+        self._post(Late(claim=claim, outcome=outcome))
+        return Over(claim=claim, done=True)
 
-    def _without_workspace(self, running: Running, detail: str) -> bool:
-        """No folder to work in: another try; when none is left the mission fails, and its receipt follows later."""
-        claim = running.claim
-        if self._requeue(claim, RequeueReason.RETRYABLE, detail) is not RequeueVerdict.EXHAUSTED:
-            return True
-        ending = Ending(
-            status=Status.FAILED,
-            summary=detail,
-            failure_mode=FailureMode.WORKSPACE_ERROR,
-            failure_detail=detail,
-        )
-        return self._close(claim, ending)
+    def _without_workspace(self, running: Running, detail: str) -> Over:
+        """No folder to work in: another try; when none is left the mission fails, once there is room for its receipt."""
+        claim, ending = running.claim, failed(running, FailureMode.WORKSPACE_ERROR, detail)
+        verdict = self._requeue(claim, RequeueReason.RETRYABLE, ending.summary)
+        if verdict is RequeueVerdict.CANCEL_FIRST:
+            return Over(claim=claim, done=False)
+        return Over(claim=claim, done=verdict is not RequeueVerdict.EXHAUSTED, ending=ending)
 
-    def _close(self, claim: Claim, ending: Ending) -> bool:
-        workspace, files = self._site.workspace(claim.mission_id), self._ports.files
-        mission = claim.mission
+    def _close(self, claim: Claim, ending: Ending | None) -> Over:
+        workspace, mission = self._site.workspace(claim.mission_id), claim.mission
         if mission.status.terminal:
             receipt = read_receipt(workspace, claim.attempt)
             if receipt is not None:
-                self._show(claim, mission.status, receipt.completed_at, receipt.sha256)
-                return True
-            ending = ending_of(mission)
-        staged = prepare_closing(claim, ending, site=self._site, clock=self._ports.clock, files=files)
+                return self._show(claim, mission.status, receipt.completed_at, receipt.sha256)
+        if ending is None:
+            raise WorkspaceError(
+                f"{workspace.root} has lost the receipt of attempt {claim.attempt}, which ended {mission.status}: "
+                "its folder was removed, replaced, or is not mounted; bring it back, and the next look publishes it"
+            )
+        staged = prepare_closing(claim, ending, site=self._site, clock=self._ports.clock, files=self._ports.files)
         if not mission.status.terminal:
             verdict = self._commit(staged)
             if verdict is not FinishVerdict.DONE:
-                log.warning("mission was closed by somebody else", mission_id=claim.mission_id, verdict=str(verdict))
-                return True
-        self._publish(staged)
-        return True
+                # Cancelled meanwhile: the next look ends it so. Lost: whoever took it ends it.
+                return Over(claim=claim, done=verdict is FinishVerdict.LEASE_LOST)
+        return self._show(claim, ending.status, staged.completed_at, staged.receipt_sha256)
 
-    def _publish(self, staged: Staged) -> None:
-        self._show(staged.claim, staged.ending.status, staged.completed_at, staged.receipt_sha256)
-
-    def _show(self, claim: Claim, state: Status, completed_at: int, receipt_sha256: str) -> None:
+    def _show(self, claim: Claim, state: Status, completed_at: int, receipt_sha256: str) -> Over:
         make_visible(
             claim,
             state,
@@ -203,6 +208,7 @@ class Conductor:
             files=self._ports.files,
         )
         self._post(Settled(claim=claim, receipt_sha256=receipt_sha256))
+        return Over(claim=claim, done=True)
 
     def _commit(self, staged: Staged) -> FinishVerdict:
         reply: Queue[FinishVerdict] = self._ports.threads.queue()
@@ -219,6 +225,20 @@ class Conductor:
         """µs until the next try; exponential with jitter, so that what failed together does not come back together."""
         seconds = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2**claim.mission.tries)
         return int(seconds * (1 - JITTER + 2 * JITTER * self._ports.ids.fraction()) * MICROS)
+
+    def _open_log(self, folders: AttemptFolders) -> RunLog:
+        return RunLog(folders.run_log, clock=self._ports.clock, lock=self._ports.threads.lock())
+
+    def _close_log(self, run_log: RunLog, last_line: str = "") -> None:
+        """Close it, whatever the disk says: nothing that was decided hangs on a log."""
+        try:
+            run_log.close(last_line)
+        except VpError as error:
+            log.warning("run_log_not_complete", error=str(error))
+
+
+def _say(run_log: RunLog, text: str) -> None:
+    run_log.write("worker", text.encode("utf-8", "replace") + b"\n")
 
 
 def _answer(reply: Queue[V]) -> V:

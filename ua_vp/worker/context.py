@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +36,7 @@ class Progress:
 
 
 class Context:
-    """The `MissionContext` of one attempt; methods may be called from any thread until `close`."""
+    """The `MissionContext` of one attempt; methods may be called from any thread until the lane has returned."""
 
     def __init__(
         self,
@@ -99,7 +100,13 @@ class Context:
         self._write("lane", (text if text.endswith("\n") else text + "\n").encode("utf-8", "replace"))
 
     def progress(self, summary: str, **data: Json) -> None:
-        """A sign of life, and an event at most once a second."""
+        """A sign of life, and an event at most once a second.
+
+        Raises:
+            TypeError, ValueError: `data` is not JSON.
+        """
+        summary = str(summary).encode("utf-8", "replace").decode("utf-8")
+        reported: JsonObject = json.loads(canonical_json(data))  # a copy: the lane may change what it gave
         self._running.sign_of_life()
         self._write("lane", f"progress: {summary}\n".encode("utf-8", "replace"))
         with self._lock:
@@ -108,10 +115,18 @@ class Context:
             if due:
                 self._last_event = now
         if due:
-            self._report(Progress(running=self._running, summary=summary, data=data))
+            self._report(Progress(running=self._running, summary=summary, data=reported))
 
     def usage(self, **counts: int) -> None:
-        """Totals so far; limits of the mission's budget are enforced on them."""
+        """Totals so far; limits of the mission's budget are enforced on them.
+
+        Raises:
+            TypeError: a count is no integer.
+        """
+        given: Mapping[str, object] = counts  # a lane without a type checker may give anything
+        for name, count in given.items():
+            if not isinstance(count, int) or isinstance(count, bool):
+                raise TypeError(f"usage({name}=…) takes an integer, not {type(count).__name__}")
         self._running.add_usage(counts)
 
     def credential(self, name: str) -> Secret:
@@ -155,7 +170,7 @@ class Context:
             raise MissionStoppedError(f"{command[0]} ended unseen")
         return replace(finished, code=ended.code)
 
-    def write_worker(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """A line of the worker's own in `run.log`."""
         self._log.write("worker", text.encode("utf-8", "replace") + b"\n")
 

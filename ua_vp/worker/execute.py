@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
+from typing import Any
 
 from ua_vp.errors import CredentialError, DiskFullError, GuardrailViolationError, MissionStoppedError, WorkspaceError
+from ua_vp.guardrails import PathPolicy
 from ua_vp.lane import Lane, Outcome
 from ua_vp.mission import Ending, FailureMode, RequeueReason, Status
 from ua_vp.worker.context import Context
@@ -24,10 +26,14 @@ class Decision:
     requeue: RequeueReason | None = None
 
 
-def run_lane(lane: Lane, ctx: Context) -> Outcome:
-    """The lane's outcome; whatever it raises becomes a failure. Called on the mission's own thread."""
+def run_lane(lane: Lane, policy: PathPolicy, ctx: Context) -> Outcome:
+    """The lane's outcome, checked; whatever it raises becomes a failure. Called on the mission's own thread.
+
+    `policy` is checked again first: what a path leads to may have changed since dispatch.
+    """
     try:
-        outcome: object = lane.run(ctx)
+        policy.check(ctx.mission.constraints)
+        return _checked(lane.run(ctx))
     except MissionStoppedError as error:
         return Outcome.failed("stopped", detail=error.detail)
     except GuardrailViolationError as error:
@@ -37,12 +43,10 @@ def run_lane(lane: Lane, ctx: Context) -> Outcome:
     except (DiskFullError, WorkspaceError) as error:
         return Outcome.failed(error.detail, failure_mode=FailureMode.WORKSPACE_ERROR)
     except BaseException as error:  # a lane is others' code: even exit() must not leave the mission running
-        ctx.write_worker("the lane raised:\n" + traceback.format_exc().rstrip())
-        text = f"{type(error).__name__}: {error}".rstrip(": ")
-        return Outcome.failed(f"the lane raised {text}", detail=traceback.format_exc())
-    if not isinstance(outcome, Outcome):
-        return Outcome.failed(f"the lane returned {type(outcome).__name__} where an Outcome is due")
-    return outcome
+        trace = "".join(traceback.format_exception(error)).rstrip()
+        ctx.say("the lane raised:\n" + trace)
+        text = "".join(traceback.format_exception_only(error)).strip()
+        return Outcome.failed(f"the lane raised {text}", detail=trace)
 
 
 def decide(running: Running, outcome: Outcome) -> Decision:
@@ -55,16 +59,36 @@ def decide(running: Running, outcome: Outcome) -> Decision:
 
 def ending_for_stop(running: Running) -> Ending:
     """How a mission ends that was asked to stop."""
-    detail = running.stop_detail
     match running.stop:
         case Stop.CANCELLED:
             return cancelled(running)
         case Stop.DRAINED:
-            return _failed(running, FailureMode.OPERATOR, "its worker was stopped")
+            return failed(running, FailureMode.OPERATOR, "its worker was stopped")
         case Stop.LEASE_LOST | None:
-            return _failed(running, FailureMode.LEASE_EXPIRED, "its worker could not reach the ledger in time")
+            return failed(running, FailureMode.LEASE_EXPIRED, "its worker could not reach the ledger in time")
         case stop:
-            return _failed(running, stop.failure_mode or FailureMode.LANE_ERROR, detail)
+            return failed(running, stop.failure_mode or FailureMode.LANE_ERROR, running.stop_detail)
+
+
+def cancelled(running: Running) -> Ending:
+    """The ending of a mission that somebody cancelled, in the words that the ledger has."""
+    return Ending(
+        status=Status.CANCELLED,
+        summary="cancelled while running",
+        cancel_reason=running.cancel_reason or "requested",
+        usage=running.usage,
+    )
+
+
+def failed(running: Running, mode: FailureMode, summary: str, detail: str = "") -> Ending:
+    """The ending of a mission that could not be done."""
+    return Ending(
+        status=Status.FAILED,
+        summary=clip(summary or mode.value, SUMMARY_LIMIT),
+        failure_mode=mode,
+        failure_detail=clip(detail or summary, DETAIL_LIMIT) or None,
+        usage=running.usage,
+    )
 
 
 def owing(decision: Decision, missing: list[str]) -> Decision:
@@ -85,39 +109,38 @@ def owing(decision: Decision, missing: list[str]) -> Decision:
     )
 
 
-def cancelled(running: Running) -> Ending:
-    """The ending of a mission that somebody cancelled."""
-    return Ending(
-        status=Status.CANCELLED,
-        summary="cancelled while running",
-        cancel_reason=running.stop_detail or running.claim.mission.cancel_reason or "requested",
-        usage=running.usage,
-    )
+def clip(text: str, limit: int) -> str:
+    """At most `limit` characters, saying how many were left out; no NUL, no lone surrogates (no store takes them)."""
+    clean = text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode("utf-8")
+    return clean if len(clean) <= limit else f"{clean[:limit]}… ({len(clean) - limit} more characters in run.log)"
 
 
 def _of_outcome(running: Running, outcome: Outcome) -> Decision:
     primary = tuple(str(path) for path in outcome.primary)
     if outcome.status is Status.COMPLETED:
-        summary = _clip(outcome.summary or "completed", SUMMARY_LIMIT)
+        summary = clip(outcome.summary or "completed", SUMMARY_LIMIT)
         return Decision(ending=Ending(status=Status.COMPLETED, summary=summary, usage=running.usage), primary=primary)
-    if outcome.status is not Status.FAILED:
-        text = f"the lane returned status {outcome.status!s}, though nobody cancelled the mission"
-        return Decision(ending=_failed(running, FailureMode.LANE_ERROR, text, outcome.summary), primary=primary)
-    ending = _failed(running, outcome.failure_mode or FailureMode.LANE_ERROR, outcome.summary, outcome.detail or "")
+    ending = failed(running, outcome.failure_mode or FailureMode.LANE_ERROR, outcome.summary, outcome.detail or "")
     return Decision(ending=ending, primary=primary, requeue=RequeueReason.RETRYABLE if outcome.retryable else None)
 
 
-def _failed(running: Running, mode: FailureMode, summary: str, detail: str = "") -> Ending:
-    return Ending(
-        status=Status.FAILED,
-        summary=_clip(summary or mode.value, SUMMARY_LIMIT),
-        failure_mode=mode,
-        failure_detail=_clip(detail or summary, DETAIL_LIMIT) or None,
-        usage=running.usage,
+def _checked(outcome: object) -> Outcome:
+    """The outcome with every field of its type, whatever the lane put there.
+
+    Raises:
+        TypeError, ValueError: it cannot be read as an outcome.
+    """
+    if not isinstance(outcome, Outcome):
+        raise TypeError(f"the lane returned {type(outcome).__name__} where an Outcome is due")
+    given: Any = outcome  # a lane without a type checker may have put anything into it
+    status = Status(given.status)
+    if status not in {Status.COMPLETED, Status.FAILED}:
+        raise ValueError(f"the lane returned status {status.value!r}; completed or failed is due")
+    return Outcome(
+        status=status,
+        summary="" if given.summary is None else str(given.summary),
+        primary=tuple(str(path) for path in given.primary or ()),
+        failure_mode=None if given.failure_mode is None else FailureMode(given.failure_mode),
+        detail=None if given.detail is None else str(given.detail),
+        retryable=bool(given.retryable),
     )
-
-
-def _clip(text: str, limit: int) -> str:
-    """At most `limit` characters, saying how many were left out; no NUL, no lone surrogates (no store takes them)."""
-    clean = text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode("utf-8")
-    return clean if len(clean) <= limit else f"{clean[:limit]}… ({len(clean) - limit} more characters in run.log)"

@@ -64,6 +64,8 @@ def prepare_ending(
         keep_log(workspace, number, claim.attempt, files=files)
     kind = site.info.mission_types.get(claim.mission.mission_type)
     found = discover(workspace, claim.attempt, declared=decision.primary)
+    for path in found.not_found:
+        log.write("worker", f"declared, but not there: {path!r}\n".encode("utf-8", "replace"))
     decision = owing(decision, missing(found.artifacts, kind.owes if kind else ()))
     _close_log(log, decision.ending, found)
     found = discover(workspace, claim.attempt, declared=decision.primary)  # again: the log is whole only now
@@ -119,13 +121,8 @@ def ending_without_lane(mission: Mission) -> Ending:
         return Ending(
             status=Status.CANCELLED, summary="cancelled; its worker was gone", cancel_reason=mission.cancel_reason
         )
-    detail = f"the worker was lost {mission.tries} times, the last time in attempt {mission.attempt - 1}"
-    return Ending(
-        status=Status.FAILED,
-        summary=f"{detail}; its limit is max_tries = {mission.max_tries}",
-        failure_mode=FailureMode.LEASE_EXPIRED,
-        failure_detail=detail,
-    )
+    detail = f"no worker brought it to its end: {mission.tries} of {mission.max_tries} tries are lost"
+    return Ending(status=Status.FAILED, summary=detail, failure_mode=FailureMode.LEASE_EXPIRED, failure_detail=detail)
 
 
 def _close_log(log: RunLog, ending: Ending, found: Discovery) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
 
 import structlog
 
@@ -11,31 +12,35 @@ from ua_vp.mission import Claim, Ending
 from ua_vp.ports import MICROS, Ports
 from ua_vp.worker.assignment import Assignment
 from ua_vp.worker.conduct import Conductor
-from ua_vp.worker.messages import Message, Over
+from ua_vp.worker.messages import Message, Nudge, Over
 from ua_vp.worker.running import Running, Stop
 
 LINGER = 2.0
 """Seconds that a lane has to return after its processes were killed."""
 
+Key: TypeAlias = "tuple[str, int]"
+"""A mission's id and its attempt."""
+
 log = structlog.get_logger("ua_vp.worker")
 
 
 class Hands:
-    """Starts a thread per mission and watches their limits. Changed by the loop alone; `renewed`, `fence` by any thread."""
+    """Starts a thread per mission and watches their limits. Changed by the loop alone; `renewed`, `stop_all` by any thread."""
 
     def __init__(self, site: Assignment, ports: Ports, post: Callable[[Message], None]) -> None:
         self._site = site
         self._ports = ports
+        self._post = post
         self._conductor = Conductor(site, ports, post)
-        self._running: dict[str, Running] = {}
-        self._closing: dict[str, Ending] = {}
-        self.unsettled: dict[str, Ending | None] = {}
-        """Missions whose end or publication failed; tried again at each reconcile."""
+        self._running: dict[Key, Running] = {}
+        self._closing: set[Key] = set()
+        self.open_ends: dict[Key, Over] = {}
+        """What could not be brought to its end or published; tried again at each reconcile."""
 
     @property
-    def held(self) -> frozenset[str]:
-        """Ids of every mission this process holds."""
-        return frozenset({**self._running, **self._closing, **self.unsettled})
+    def held(self) -> frozenset[Key]:
+        """Every attempt that this process holds."""
+        return frozenset({*self._running, *self._closing, *self.open_ends})
 
     @property
     def busy(self) -> int:
@@ -49,43 +54,51 @@ class Hands:
 
     def start(self, claim: Claim) -> None:
         """Run the lane for a fresh claim."""
-        running = Running(claim, self._site.budget(claim.mission), clock=self._ports.clock, threads=self._ports.threads)
-        self._running[claim.mission_id] = running
+        running = Running(
+            claim,
+            self._site.budget(claim.mission),
+            clock=self._ports.clock,
+            threads=self._ports.threads,
+            wake=lambda: self._post(Nudge.LIMIT),
+        )
+        self._running[running.key] = running
         self._ports.threads.start(f"mission {claim.mission_id[-8:]}", lambda: self._conductor.run(running))
 
-    def close(self, claim: Claim, ending: Ending) -> None:
-        """Bring a mission to its end without its lane."""
-        self._closing[claim.mission_id] = ending
-        self._ports.threads.start(f"closing {claim.mission_id[-8:]}", lambda: self._conductor.close(claim, ending))
+    def close(self, claim: Claim, ending: Ending | None) -> None:
+        """Bring a mission to its end without its lane (see `Conductor.close`); nothing if that is under way."""
+        key = claim.mission_id, claim.attempt
+        self.open_ends.pop(key, None)
+        if key not in self._closing:
+            self._closing.add(key)
+            self._ports.threads.start(f"closing {key[0][-8:]}", lambda: self._conductor.close(claim, ending))
 
-    def committed(self, mission_id: str) -> None:
+    def committed(self, claim: Claim) -> None:
         """Its end, or its requeue, is in the ledger: its slot is free."""
-        if running := self._running.get(mission_id):
+        if running := self._running.get((claim.mission_id, claim.attempt)):
             running.committed = True
 
     def over(self, message: Over) -> None:
         """A thread has ended."""
-        mission_id = message.claim.mission_id
-        running = self._running.get(mission_id)
-        if running is not None and running.claim.attempt == message.claim.attempt:
-            del self._running[mission_id]
-        else:
-            self._closing.pop(mission_id, None)
-        if not message.settled:
-            self.unsettled[mission_id] = message.ending
+        key = message.claim.mission_id, message.claim.attempt
+        self._running.pop(key, None)
+        self._closing.discard(key)
+        if not message.done:
+            self.open_ends[key] = message
 
     def running(self) -> Iterator[Running]:
         """Those whose lane is still at work."""
         return (running for running in tuple(self._running.values()) if not running.ended)
 
-    def renewed(self, ours: Mapping[str, Renewed], before: frozenset[str]) -> None:
+    def renewed(self, ours: Mapping[str, Renewed], before: frozenset[Key]) -> None:
         """Stop what was lost or cancelled: `ours` is what the ledger says we hold, `before` what we knew when we asked."""
-        for running in self.running():
-            mine = ours.get(running.mission_id)
+        for running in tuple(self._running.values()):
+            mine = ours.get(running.claim.mission_id)
             if mine is None or mine.attempt != running.claim.attempt:
-                if running.mission_id in before:
+                if running.key in before and not running.ended:
                     running.ask_to_stop(Stop.LEASE_LOST)
-            elif mine.cancel_requested:
+                continue
+            running.cancel_reason = mine.cancel_reason
+            if mine.cancel_requested and not running.ended:
                 running.ask_to_stop(Stop.CANCELLED, mine.cancel_reason or "")
 
     def stop_all(self, reason: Stop) -> None:
@@ -104,8 +117,6 @@ class Hands:
             if now - running.stopped_at >= grace and not running.killed:
                 running.kill()
             if now - running.stopped_at >= grace + LINGER * MICROS:
-                running.abandoned = True
-                log.error("the lane does not return; its mission is ended without it", mission_id=running.mission_id)
                 hopeless.append(running)
         return hopeless
 

@@ -20,6 +20,8 @@ class Nudge(StrEnum):
     TICK = "tick"
     RECONCILE = "reconcile"
     DRAIN = "drain"
+    LIMIT = "limit"
+    """A mission broke a limit that is counted."""
     HURRY = "hurry"
     """Stop now: what runs is requeued."""
     FENCED = "fenced"
@@ -65,11 +67,11 @@ class Late:
 class Over:
     """A mission's or a closing's thread has ended.
 
-    Not `settled`: its mission still has to be ended (as `ending`, unless it has an end already) or published.
+    Not `done`: its mission still has to be ended (as `ending`, or as the ledger then says) or published.
     """
 
     claim: Claim
-    settled: bool
+    done: bool
     ending: Ending | None = None
 
 

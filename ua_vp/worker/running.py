@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
+from ua_vp.errors import MissionStoppedError
 from ua_vp.mission import Budget, Claim, FailureMode
 from ua_vp.ports import MICROS, Child, Clock, Signal, Threads
 
 
 class Stop(StrEnum):
-    """Why a mission under way should stop; the first reason given stays."""
+    """Why a mission under way should stop; the first reason given stays, but a lost lease counts more."""
 
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
@@ -29,10 +30,12 @@ class Running:
     """One claimed attempt in this process.
 
     Its lane's thread reports signs of life; the worker's loop checks limits and asks it to stop. All methods may be
-    called from any thread.
+    called from any thread. `wake` is called once, when a limit that is counted, not timed, is broken.
     """
 
-    def __init__(self, claim: Claim, budget: Budget, *, clock: Clock, threads: Threads) -> None:
+    def __init__(
+        self, claim: Claim, budget: Budget, *, clock: Clock, threads: Threads, wake: Callable[[], None]
+    ) -> None:
         self.claim = claim
         self.budget = budget
         self.cancelled: Signal = threads.signal()
@@ -40,34 +43,43 @@ class Running:
         self.stop: Stop | None = None
         self.stop_detail = ""
         self.stopped_at: int | None = None
+        self.cancel_reason: str | None = claim.mission.cancel_reason
+        """As the ledger has it; kept up to date by the loop."""
         self.ended = False
-        """The lane has returned; nothing is left to stop."""
+        """The lane has returned, or will never be run; nothing is left to stop."""
         self.abandoned = False
-        """The lane did not return in time; its mission was ended without it."""
+        """The lane did not return in time; its mission goes on without it."""
         self.killed = False
         self.committed = False
         """Its end, or its requeue, is in the ledger; set by the loop."""
         self._clock = clock
+        self._wake = wake
+        self._over = False
         self._lock = threads.lock()
         self._children: list[Child] = []
+        self._closed = False
         self._last_sign = self.started
         self._usage: dict[str, int] = {}
         self._output = 0
 
     @property
-    def mission_id(self) -> str:
-        """The mission's id."""
-        return self.claim.mission_id
+    def key(self) -> tuple[str, int]:
+        """The mission's id and the attempt."""
+        return self.claim.mission_id, self.claim.attempt
 
     def sign_of_life(self, *, output: int = 0) -> None:
         """The lane did something; `output` bytes came with it."""
         self._last_sign = self._clock.monotonic()
         self._output += output
+        if self.budget.output_bytes is not None and self._output > self.budget.output_bytes:
+            self._broke_a_limit()
 
     def add_usage(self, counts: Mapping[str, int]) -> None:
         """Totals that the lane reports; later ones replace earlier ones."""
         self._usage.update(counts)
         self.sign_of_life()
+        if self._overspent():
+            self._broke_a_limit()
 
     @property
     def usage(self) -> dict[str, int]:
@@ -75,12 +87,21 @@ class Running:
         return {**self._usage, "output_bytes": self._output}
 
     def enter(self, child: Child) -> None:
-        """A process tree of this mission was started; it is stopped with the mission."""
+        """A process tree of this mission was started; it is stopped with the mission.
+
+        Raises:
+            MissionStoppedError: the lane has returned already; the tree is gone.
+        """
         with self._lock:
-            self._children.append(child)
+            refused = self._closed
             late = self.stop is not None
-        if late:
+            if not refused:
+                self._children.append(child)
+        if refused or late:
             child.kill()
+        if refused:
+            child.wait()
+            raise MissionStoppedError("the mission's lane has returned; nothing may be started for it any more")
 
     def leave(self, child: Child) -> None:
         """The process tree is gone."""
@@ -88,7 +109,7 @@ class Running:
             self._children.remove(child)
 
     def ask_to_stop(self, reason: Stop, detail: str = "") -> None:
-        """Raise `cancelled` and end the processes politely; only the first call has an effect, but a lost lease counts."""
+        """Raise `cancelled` and end the processes politely; at once if the lease is lost."""
         with self._lock:
             first = self.stop is None
             if first or reason is Stop.LEASE_LOST:
@@ -98,7 +119,10 @@ class Running:
             children = tuple(self._children)
         self.cancelled.set()
         for child in children:
-            child.kill() if reason is Stop.LEASE_LOST else child.terminate()
+            if reason is Stop.LEASE_LOST:
+                child.kill()
+            elif first:
+                child.terminate()
 
     def kill(self) -> None:
         """End all its processes at once."""
@@ -109,7 +133,9 @@ class Running:
             child.kill()
 
     def clear_away(self) -> None:
-        """End what the lane left running (in threads of its own) and wait until it is gone."""
+        """The lane has returned: end what it left running in threads of its own, wait until it is gone, let nothing in."""
+        with self._lock:
+            self.ended = self._closed = True
         self.kill()
         with self._lock:
             children = tuple(self._children)
@@ -129,15 +155,8 @@ class Running:
             return Stop.TIMEOUT, f"ran longer than its budget of {budget.seconds:g} s"
         if budget.idle_seconds is not None and now - self._last_sign >= budget.idle_seconds * MICROS:
             return Stop.NO_PROGRESS, f"no output and no progress for {budget.idle_seconds:g} s"
-        usage = self.usage
-        for name, limit in (
-            ("tokens", budget.tokens),
-            ("usd_cents", budget.usd_cents),
-            ("output_bytes", budget.output_bytes),
-        ):
-            if limit is not None and usage.get(name, 0) > limit:
-                return Stop.BUDGET_EXCEEDED, f"used {usage[name]} {name}, its budget is {limit}"
-        return None
+        spent = self._overspent()
+        return (Stop.BUDGET_EXCEEDED, spent) if spent else None
 
     def next_check(self) -> float | None:
         """Seconds until a time limit could be broken; None if none is set."""
@@ -148,3 +167,16 @@ class Running:
         if self.budget.idle_seconds is not None:
             ends.append(self._last_sign + self.budget.idle_seconds * MICROS)
         return max(0.0, (min(ends) - now) / MICROS) if ends else None
+
+    def _overspent(self) -> str | None:
+        usage, budget = self.usage, self.budget
+        limits = (("tokens", budget.tokens), ("usd_cents", budget.usd_cents), ("output_bytes", budget.output_bytes))
+        for name, limit in limits:
+            if limit is not None and usage.get(name, 0) > limit:
+                return f"used {usage[name]} {name}, its budget is {limit}"
+        return None
+
+    def _broke_a_limit(self) -> None:
+        if not self._over:
+            self._over = True
+            self._wake()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ua_vp.ledger import Ledger, Session, sessions
+import structlog
+
+from ua_vp.errors import VpError
+from ua_vp.ledger import Holder, Ledger, Session, sessions
 from ua_vp.ports import Ports
-from ua_vp.worker.assignment import Assignment
+from ua_vp.worker.assignment import Assignment, Moment
+
+log = structlog.get_logger("ua_vp.worker")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,12 +21,17 @@ class Seat:
     session_id: str
     worker_id: str
 
+    def holder(self, moment: Moment) -> Holder:
+        """Who holds a claim that is taken at this moment."""
+        return Holder(
+            session_id=self.session_id, worker_id=self.worker_id, boot_id=moment.boot_id, deadline=moment.deadline
+        )
+
 
 def take_seat(site: Assignment, ledger: Ledger, ports: Ports) -> Seat:
     """Open a new session, whose lease runs from now."""
-    clock = ports.clock
     seat = Seat(session_id=f"vp-session-{ports.ids.uuid7()}", worker_id=f"{site.host}:{site.pid}")
-    now = clock.now()
+    moment = site.moment(ports.clock)
     session = Session(
         session_id=seat.session_id,
         vp_id=site.vp_id,
@@ -29,16 +39,19 @@ def take_seat(site: Assignment, ledger: Ledger, ports: Ports) -> Seat:
         pid=site.pid,
         host=site.host,
         build=site.build,
-        opened_at=now,
-        last_heartbeat_at=now,
-        lease_boot=clock.boot_id,
-        lease_deadline=clock.boot() + site.lease_micros,
+        opened_at=moment.now,
+        last_heartbeat_at=moment.now,
+        lease_boot=moment.boot_id,
+        lease_deadline=moment.deadline,
     )
     ledger.run(lambda tx: sessions.open_session(tx, session))
     return seat
 
 
 def leave_seat(seat: Seat, ledger: Ledger, ports: Ports) -> None:
-    """Close the session: what it still holds is free at once."""
+    """Close the session. What it still holds is taken over once its lease has run out, as is a session left open."""
     now = ports.clock.now()
-    ledger.run(lambda tx: sessions.close_session(tx, seat.session_id, now=now))
+    try:
+        ledger.run(lambda tx: sessions.close_session(tx, seat.session_id, now=now))
+    except VpError as error:
+        log.warning("session_not_closed", session_id=seat.session_id, error=str(error))

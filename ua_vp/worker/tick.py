@@ -6,29 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ua_vp.ledger import FinishVerdict, Renewal, RequeueVerdict, Transaction, claims, missions
-from ua_vp.mission import Claim, Status
+from ua_vp.mission import Claim
+from ua_vp.worker.assignment import Moment
 from ua_vp.worker.context import Progress
+from ua_vp.worker.hands import Key
 from ua_vp.worker.messages import Finish, Late, Requeue, Settled
+from ua_vp.worker.session import Seat
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Due:
-    """What one tick brings to the ledger. Instants: `now` wall µs, `boot_now` and `deadline` boot µs."""
+    """What one tick brings to the ledger."""
 
     vp_id: str
-    session_id: str
-    worker_id: str
-    now: int
-    boot_id: str
-    boot_now: int
-    deadline: int
+    seat: Seat
+    moment: Moment
     finishes: Sequence[Finish] = ()
     requeues: Sequence[Requeue] = ()
     progress: Sequence[Progress] = ()
     settled: Sequence[Settled] = ()
     late: Sequence[Late] = ()
-    held: frozenset[str] = frozenset()
-    """Missions this process knows it holds."""
+    held: frozenset[Key] = frozenset()
+    """Attempts this process knows it holds."""
     claiming: bool = True
     """Whether new missions are wanted."""
     free: int = 0
@@ -37,7 +36,7 @@ class Due:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ticked:
-    """What came of it, in the order of what was brought."""
+    """What came of it, verdicts in the order of what was brought. `claims` may hold some that are only to be closed."""
 
     finishes: tuple[FinishVerdict, ...]
     requeues: tuple[RequeueVerdict, ...]
@@ -52,40 +51,58 @@ def tick(tx: Transaction, due: Due) -> Ticked:
     It may be run again after a commit of unknown outcome: every write is fenced, and what this process ended itself
     is recognised by its attempt.
     """
+    moment = due.moment
+    for note in due.progress:  # before the ends: an ended mission takes no notes
+        _note(tx, note, moment.now)
     finishes = tuple(_finish(tx, finish) for finish in due.finishes)
     requeues = tuple(
-        claims.requeue(tx, item.claim, item.reason, now=due.now, backoff=item.backoff, detail=item.detail)
+        claims.requeue(tx, item.claim, item.reason, now=moment.now, backoff=item.backoff, detail=item.detail)
         for item in due.requeues
     )
-    _note_down(tx, due)
+    _settle(tx, due)
     renewal = claims.renew(
-        tx, session_id=due.session_id, now=due.now, boot_id=due.boot_id, boot_now=due.boot_now, deadline=due.deadline
+        tx,
+        session_id=due.seat.session_id,
+        now=moment.now,
+        boot_id=moment.boot_id,
+        boot_now=moment.boot_now,
+        deadline=moment.deadline,
     )
-    taken = _forgotten(tx, due, renewal) if renewal.alive else []
-    free = due.free + _freed(finishes, requeues) - len(taken)
-    if renewal.alive and due.claiming and free > 0:
-        taken += claims.claim(
-            tx,
-            vp_id=due.vp_id,
-            session_id=due.session_id,
-            worker_id=due.worker_id,
-            limit=free,
-            now=due.now,
-            boot_id=due.boot_id,
-            deadline=due.deadline,
-        )
+    taken = _take(tx, due, renewal, free=due.free + _freed(due, finishes, requeues)) if renewal.alive else []
     return Ticked(
         finishes=finishes,
         requeues=requeues,
         renewal=renewal,
         claims=tuple(taken),
-        next_due=claims.next_due(tx, due.vp_id, due.now),
+        next_due=claims.next_due(tx, due.vp_id, moment.now),
     )
 
 
-def _freed(finishes: Sequence[FinishVerdict], requeues: Sequence[RequeueVerdict]) -> int:
-    """Slots of missions that need no lane any more; what is refused goes on in its slot."""
-    return sum(v is not FinishVerdict.CANCEL_FIRST for v in finishes) + requeues.count(RequeueVerdict.REQUEUED)
+def _take(tx: Transaction, due: Due, renewal: Renewal, *, free: int) -> list[Claim]:
+    """Claims for this process: those it has without knowing, then new ones."""
+    taken = _forgotten(tx, due, renewal)
+    free -= sum(not claim.closing for claim in taken)
+    if due.claiming and free > 0:
+        taken += claims.claim(
+            tx,
+            vp_id=due.vp_id,
+            session_id=due.seat.session_id,
+            worker_id=due.seat.worker_id,
+            limit=free,
+            now=due.moment.now,
+            boot_id=due.moment.boot_id,
+            deadline=due.moment.deadline,
+        )
+    return taken
+
+
+def _freed(due: Due, finishes: Sequence[FinishVerdict], requeues: Sequence[RequeueVerdict]) -> int:
+    """Slots of missions that need no lane any more; what is refused goes on in its slot, a closing had none."""
+    ended = zip(due.finishes, finishes, strict=True)
+    freed = sum(
+        verdict is not FinishVerdict.CANCEL_FIRST and not finish.staged.claim.closing for finish, verdict in ended
+    )
+    return freed + requeues.count(RequeueVerdict.REQUEUED)
 
 
 def _finish(tx: Transaction, finish: Finish) -> FinishVerdict:
@@ -106,13 +123,11 @@ def _finish(tx: Transaction, finish: Finish) -> FinishVerdict:
     return verdict
 
 
-def _note_down(tx: Transaction, due: Due) -> None:
-    """What needs no answer: signs of life, stamps, outcomes that came too late."""
-    for note in due.progress:
-        _note(tx, note, due.now)
+def _settle(tx: Transaction, due: Due) -> None:
+    """What needs no answer: stamps, and outcomes that came too late."""
     for item in due.settled:
-        claims.stamp_published(tx, item.claim, now=due.now)
-        claims.stamp_marked(tx, item.claim, now=due.now, receipt_sha256=item.receipt_sha256)
+        claims.stamp_published(tx, item.claim, now=due.moment.now)
+        claims.stamp_marked(tx, item.claim, now=due.moment.now, receipt_sha256=item.receipt_sha256)
     for late in due.late:
         claims.record_late_outcome(tx, late.claim.mission_id, late.claim.attempt, late.outcome)
 
@@ -131,18 +146,19 @@ def _note(tx: Transaction, note: Progress, now: int) -> None:
 
 
 def _forgotten(tx: Transaction, due: Due, renewal: Renewal) -> list[Claim]:
-    """Claims that a commit of unknown outcome gave us without our hearing of it."""
+    """Claims that a commit of unknown outcome, or a reconcile cut short, gave us without our hearing of it."""
     forgotten = []
-    for mission_id, renewed in renewal.missions.items():
-        mission = None if mission_id in due.held else missions.get_mission(tx, mission_id)
-        if mission is not None and mission.status is Status.RUNNING:
+    for mission_id, mine in renewal.missions.items():
+        mission = None if (mission_id, mine.attempt) in due.held else missions.get_mission(tx, mission_id)
+        if mission is not None and not mission.settled:
             forgotten.append(
                 Claim(
                     mission=mission,
-                    attempt=renewed.attempt,
-                    session_id=due.session_id,
-                    worker_id=due.worker_id,
-                    deadline=due.deadline,
+                    attempt=mine.attempt,
+                    session_id=due.seat.session_id,
+                    worker_id=due.seat.worker_id,
+                    deadline=due.moment.deadline,
+                    closing=mine.closing or mine.ended,
                 )
             )
     return forgotten

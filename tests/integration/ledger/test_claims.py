@@ -193,7 +193,7 @@ def test_an_attempt_that_does_not_return_is_superseded(ledger: Ledger, worker: W
     assert closing is not None
     assert (closing.attempt, closing.closing) == (2, True)
     assert one.renew().missions == {
-        mission_id: Renewed(attempt=2, cancel_requested=False, cancel_reason=None, ended=False)
+        mission_id: Renewed(attempt=2, cancel_requested=False, cancel_reason=None, ended=False, closing=True)
     }
     assert one.finish(stuck) is FinishVerdict.LEASE_LOST
     assert one.finish(closing, LOST) is FinishVerdict.DONE
@@ -211,8 +211,8 @@ def test_a_renewal_tells_of_cancel_and_moves_every_lease(ledger: Ledger, worker:
     renewal = one.renew()
     assert renewal.alive
     assert renewal.missions == {
-        ids[0]: Renewed(attempt=1, cancel_requested=True, cancel_reason="not needed", ended=False),
-        ids[1]: Renewed(attempt=1, cancel_requested=False, cancel_reason=None, ended=False),
+        ids[0]: Renewed(attempt=1, cancel_requested=True, cancel_reason="not needed", ended=False, closing=False),
+        ids[1]: Renewed(attempt=1, cancel_requested=False, cancel_reason=None, ended=False, closing=False),
     }
     assert read(ledger, ids[1]).lease_deadline == 10 + LEASE
 

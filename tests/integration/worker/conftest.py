@@ -12,9 +12,9 @@ import pytest
 from ua_vp import Availability, Budget, LaneInfo, MissionContext, MissionType, Outcome, Status
 from ua_vp.events import Event
 from ua_vp.lane import Manifest, Verdict
-from ua_vp.ledger import Ledger, events, lanes, missions, open_ledger
-from ua_vp.mission import Actor, Attempt, JsonObject, Mission, NewMission, ReplyMode
-from ua_vp.ports import Ports
+from ua_vp.ledger import Ledger, Transaction, claims, events, lanes, missions, open_ledger
+from ua_vp.mission import Actor, Attempt, Claim, JsonObject, Mission, NewMission, ReplyMode, RequeueReason
+from ua_vp.ports import MICROS, Ports
 from ua_vp.runtime import real_ports
 from ua_vp.runtime.scheduler import RealTimers
 from ua_vp.runtime.threads import RealThreads
@@ -59,6 +59,7 @@ class Bench:
         budget: Budget | None = None,
         max_tries: int = 3,
         constraints: JsonObject | None = None,
+        not_before: int | None = None,
     ) -> str:
         mission_id = f"vp-mission-{self.ports.ids.uuid7()}"
         new = NewMission(
@@ -71,7 +72,7 @@ class Bench:
             inputs=(),
             priority=100,
             max_tries=max_tries,
-            not_before=None,
+            not_before=not_before,
             idempotency_key=None,
             source_session_id=None,
             source_turn_id=None,
@@ -129,6 +130,30 @@ class Bench:
     def cancel(self, mission_id: str, reason: str = "requested") -> None:
         now, actor = self.ports.clock.now(), Actor(name="test", via="test")
         self.ledger.run(lambda tx: missions.request_cancel(tx, mission_id, reason=reason, actor=actor, now=now))
+
+    def take_away(self, mission_id: str) -> None:
+        """Do what another worker does that found this one dead: put the mission back, then claim it."""
+        clock = self.ports.clock
+        far = clock.boot() + 600 * MICROS
+        session = "vp-session-other"
+
+        def step(tx: Transaction) -> None:
+            mission = missions.get_mission(tx, mission_id)
+            assert mission is not None
+            claim = Claim(mission=mission, attempt=mission.attempt, session_id="", worker_id="other", deadline=far)
+            claims.requeue(tx, claim, RequeueReason.LEASE_LOST, now=clock.now(), backoff=0, detail="taken away")
+            claims.claim(
+                tx,
+                vp_id=VP_ID,
+                session_id=session,
+                worker_id="other",
+                limit=1,
+                now=clock.now(),
+                boot_id=clock.boot_id,
+                deadline=far,
+            )
+
+        self.ledger.run(step)
 
     def workspace(self, mission_id: str) -> Workspace:
         return Workspace(self.root / "vp_probe_primary_external" / mission_id)

@@ -275,7 +275,7 @@ def plugins() -> None:
     op.create_table(
         "vp_plugins",
         sa.Column("entry_point", sa.Text(), primary_key=True),
-        sa.Column("distribution", sa.Text(), nullable=False),
+        sa.Column("distribution", sa.Text(), primary_key=True),
         sa.Column("version", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
