@@ -135,7 +135,7 @@ class Conductor:
                 staged = self._stage(running, run)
                 verdict = self._commit(staged)
         except (VpError, OSError) as error:
-            return self._without_workspace(running, str(error))
+            return self._without_workspace(running, str(error), run)
         if verdict is not FinishVerdict.DONE:
             return self._late(running, run)
         return self._show(staged.claim, staged.ending.status, staged.completed_at, staged.receipt_sha256)
@@ -171,12 +171,18 @@ class Conductor:
         self._post(Late(claim=claim, outcome=outcome))
         return Over(claim=claim, done=True)
 
-    def _without_workspace(self, running: Running, detail: str) -> Over:
-        """No folder to work in: another try; when none is left the mission fails, once there is room for its receipt."""
+    def _without_workspace(self, running: Running, detail: str, run: Run | None = None) -> Over:
+        """No folder to work in, or its files cannot be staged: another try.
+
+        When none is left the mission fails, once there is room for its receipt. If the folder is gone because another
+        attempt was published, what the lane said in its `run` came too late.
+        """
         claim, ending = running.claim, failed(running, FailureMode.WORKSPACE_ERROR, detail)
         verdict = self._requeue(claim, RequeueReason.RETRYABLE, ending.summary)
         if verdict is RequeueVerdict.CANCEL_FIRST:
             return Over(claim=claim, done=False)
+        if verdict is RequeueVerdict.LEASE_LOST and run is not None:
+            return self._late(running, run)
         return Over(claim=claim, done=verdict is not RequeueVerdict.EXHAUSTED, ending=ending)
 
     def _close(self, claim: Claim, ending: Ending | None) -> Over:
