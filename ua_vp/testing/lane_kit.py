@@ -13,10 +13,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import jsonschema
 
@@ -28,15 +28,16 @@ from ua_vp.errors import (
     MissionStoppedError,
     ValidationError,
 )
-from ua_vp.lane import TASK, Finished, Lane, MissionType, Outcome, Secret
-from ua_vp.mission import FailureMode, Json, JsonObject, Mission, ReplyMode, Status, canonical_json
-from ua_vp.ports import Child, Command, Ports, Signal
+from ua_vp.lane import TASK, Lane, MissionType, Outcome, Secret
+from ua_vp.mission import Claim, FailureMode, Json, JsonObject, Mission, ReplyMode, Status, canonical_json
+from ua_vp.ports import Ports
 from ua_vp.runtime import real_ports
-from ua_vp.workspace import AttemptFolders, InputSource, RunLog, Workspace, discover, fresh_folder, missing, prepare
+from ua_vp.sandbox.spec import NO_WALLS
+from ua_vp.worker.context import Context
+from ua_vp.worker.running import Running, Stop
+from ua_vp.workspace import AttemptFolders, InputSource, RunLog, Workspace, discover, missing, prepare
 
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE")
-TAIL = 64 * 1024
-CAPTURED = 64 * 1024 * 1024
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -56,54 +57,40 @@ class LaneRun:
     """The private folder; a worker would remove it now."""
 
 
-@dataclass(kw_only=True, slots=True)
-class LaneContext:
-    """A `MissionContext` with real processes: what `run_mission` hands to the lane."""
+class LaneContext(Context):
+    """The worker's own `MissionContext`, with what a test grants the lane and hears of it."""
 
-    mission: Mission
-    folders: AttemptFolders
-    run_log: RunLog
-    ports: Ports
-    cancelled: Signal
-    cancel_on: bytes | None = None
-    """The mission is cancelled as soon as a process writes this."""
-    credentials: Mapping[str, str] = field(default_factory=dict)
-    deadline: float | None = None
-    reported: list[str] = field(default_factory=list)
-    counted: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def work_products(self) -> Path:
-        """Folder for deliverables."""
-        return self.folders.work_products
-
-    @property
-    def supporting(self) -> Path:
-        """Folder for diagnostics and notes."""
-        return self.folders.supporting
-
-    @property
-    def scratch(self) -> Path:
-        """Private folder."""
-        return self.folders.scratch
-
-    @property
-    def inputs(self) -> Path:
-        """Folder with the mission's input files."""
-        return self.folders.inputs
-
-    def log(self, text: str) -> None:
-        """Write lines to `run.log`."""
-        self.run_log.write("lane", text.encode("utf-8", "replace") + b"\n")
+    def __init__(
+        self,
+        running: Running,
+        folders: AttemptFolders,
+        run_log: RunLog,
+        *,
+        ports: Ports,
+        credentials: Mapping[str, str],
+        cancel_on: bytes | None,
+    ) -> None:
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        super().__init__(
+            running,
+            folders,
+            run_log,
+            ports=ports,
+            walls=NO_WALLS,
+            environment=environment,
+            report=lambda _progress: None,
+        )
+        self._held = running
+        self._credentials = credentials
+        self._cancel_on = cancel_on
+        self._heard = b""
+        self.reported: list[str] = []
+        """The summaries that the lane reported."""
 
     def progress(self, summary: str, **data: Json) -> None:
-        """Keep the summary for the test, and log it with its data."""
+        """Keep the summary for the test, too."""
+        super().progress(summary, **data)
         self.reported.append(summary)
-        self.log(f"progress: {summary}{f' {data}' if data else ''}")
-
-    def usage(self, **counts: int) -> None:
-        """Keep the totals for the test."""
-        self.counted.update(counts)
 
     def credential(self, name: str) -> Secret:
         """One of the test's `credentials`.
@@ -111,78 +98,18 @@ class LaneContext:
         Raises:
             CredentialError: the test grants none of this name.
         """
-        if name not in self.credentials:
+        if name not in self._credentials:
             raise CredentialError(f"credential {name!r} is not granted; give run_mission(credentials=...)")
-        return Secret(name=name, value=self.credentials[name])
+        return Secret(name=name, value=self._credentials[name])
 
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        stdin: bytes = b"",
-        capture: bool = False,
-        timeout: float | None = None,
-    ) -> Finished:
-        """Run a program and wait for its whole process tree (see `MissionContext.run`)."""
-        if self.cancelled.is_set():
-            raise MissionStoppedError(f"the mission is cancelled; {command[0]} was not started")
-        whole = Command(
-            argv=tuple(command),
-            cwd=cwd or fresh_folder(self.folders),
-            env={**self._variables(), **(env or {})},
-            stdin=stdin,
-        )
-        child = self.ports.processes.launch(whole)
-        finished, timed_out = self._follow(child, capture=capture, timeout=timeout)
-        if self.cancelled.is_set():
-            raise MissionStoppedError(f"{command[0]} was stopped with its mission")
-        if timed_out:
-            raise TimeoutError(f"{command[0]} ran longer than {timeout:g} s and was stopped")
-        return finished
-
-    def _follow(self, child: Child, *, capture: bool, timeout: float | None) -> tuple[Finished, bool]:
-        """Log the output until it ends and every process is gone."""
-        clock, captured, tail, timed_out = self.ports.clock, bytearray(), bytearray(), False
-        end = None if timeout is None else clock.monotonic() + round(timeout * 1_000_000)
-        while True:
-            chunk = child.read(None if end is None or timed_out else max(0.0, (end - clock.monotonic()) / 1_000_000))
-            if chunk is None:
-                timed_out = True
-                child.kill()
-                continue
-            stream, data = chunk
-            if not data:
-                break
-            self.run_log.write("stdout" if stream == "stdout" else "stderr", data)
-            tail += data
-            if capture and stream == "stdout":
-                captured += data[: CAPTURED - len(captured)]
-            if self.cancel_on is not None and self.cancel_on in tail and not self.cancelled.is_set():
-                self.cancelled.set()
-                child.terminate()
-            del tail[:-TAIL]
-        ended = child.wait()
-        assert ended is not None  # without a limit it waits for the end
-        return Finished(code=ended.code, stdout=bytes(captured), tail=bytes(tail)), timed_out
-
-    def _variables(self) -> dict[str, str]:
-        """Write objective and constraints where programs find them; the environment of the mission's processes."""
-        objective, constraints = self.scratch / "objective.txt", self.scratch / "constraints.json"
-        objective.write_text(self.mission.objective, encoding="utf-8")
-        constraints.write_bytes(canonical_json(self.mission.constraints))
-        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        return inherited | {
-            "HOME": str(self.folders.home),
-            "TMPDIR": str(self.folders.tmp),
-            "UA_VP_MISSION_ID": self.mission.mission_id,
-            "UA_VP_WORK_PRODUCTS": str(self.work_products),
-            "UA_VP_SUPPORTING": str(self.supporting),
-            "UA_VP_INPUTS": str(self.inputs),
-            "UA_VP_OBJECTIVE_FILE": str(objective),
-            "UA_VP_CONSTRAINTS_FILE": str(constraints),
-        }
+    def _write(self, stream: Literal["stdout", "stderr", "lane"], data: bytes) -> None:
+        super()._write(stream, data)
+        if self._cancel_on is None or stream == "lane":
+            return
+        self._heard += data
+        if self._cancel_on in self._heard:
+            self._held.ask_to_stop(Stop.CANCELLED)
+        self._heard = self._heard[-len(self._cancel_on) :]
 
 
 def run_mission(
@@ -207,37 +134,36 @@ def run_mission(
     constraints = json.loads(canonical_json(dict(constraints)))  # as it comes off the wire
     kind = _dispatchable(lane, mission_type, constraints)
     ports = real_ports(os.environ)
-    mission = _mission(lane, objective, mission_type, constraints, ports)
+    running = _running(_mission(lane, objective, mission_type, constraints, ports), kind, ports)
+    mission = running.claim.mission
     workspace = Workspace(tmp_path.resolve() / "workspaces" / mission.mission_id)
     folders = prepare(workspace, 1, files=ports.files, inputs=_sources(inputs, tmp_path))
     run_log = RunLog(folders.run_log, clock=ports.clock, lock=ports.threads.lock())
-    context = LaneContext(
-        mission=mission,
-        folders=folders,
-        run_log=run_log,
-        ports=ports,
-        cancelled=ports.threads.signal(),
-        cancel_on=cancel_on,
-        credentials=credentials,
-        deadline=kind.default_budget.seconds,
-    )
+    context = LaneContext(running, folders, run_log, ports=ports, credentials=credentials, cancel_on=cancel_on)
     outcome = _outcome(lane, context)
     run_log.close(f"{outcome.status}: {outcome.summary}")
-    return _what_came(outcome, kind, workspace, context)
+    return _what_came(outcome, kind, folders, running, context.reported)
 
 
-def _what_came(outcome: Outcome, kind: MissionType, workspace: Workspace, context: LaneContext) -> LaneRun:
+def _what_came(
+    outcome: Outcome, kind: MissionType, folders: AttemptFolders, running: Running, reported: Sequence[str]
+) -> LaneRun:
     """What the attempt left, as the worker would find it."""
-    folders = context.folders
+    workspace = Workspace(folders.root.parent.parent)
     found = discover(workspace, 1, declared=outcome.primary)
     return LaneRun(
         outcome=_owing(outcome, missing(found.artifacts, kind.owes)),
         files={artifact.path: (folders.staging / artifact.path).read_bytes() for artifact in found.artifacts},
         log=folders.run_log.read_text(encoding="utf-8", errors="replace"),
-        progress=context.reported,
-        usage=context.counted,
+        progress=reported,
+        usage={name: count for name, count in running.usage.items() if name != "output_bytes"},
         scratch=folders.scratch,
     )
+
+
+def _running(mission: Mission, kind: MissionType, ports: Ports) -> Running:
+    claim = Claim(mission=mission, attempt=1, session_id="lane-kit", worker_id="lane-kit", deadline=0)
+    return Running(claim, kind.default_budget, clock=ports.clock, threads=ports.threads, wake=lambda: None)
 
 
 def _dispatchable(lane: Lane, mission_type: str, constraints: JsonObject) -> MissionType:
