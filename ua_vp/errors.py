@@ -164,12 +164,6 @@ class OutcomeUnknownError(VpError):
     retryable = True
 
 
-class LeaseLostError(VpError):
-    """A newer attempt exists; what this attempt staged stays invisible."""
-
-    code = "invalid_state"
-
-
 class ConfigurationError(VpError):
     """Settings, the TOML file, or the machine make it impossible to start; the text says what to change."""
 

@@ -102,11 +102,6 @@ class Settings(Section):
         return self.home / "credentials" / "ops.token"
 
     @property
-    def wake_folder(self) -> Path:
-        """Where listeners put their sockets."""
-        return self.home / "wake"
-
-    @property
     def ops_file(self) -> Path:
         """`ops.json`: where the running API is."""
         return self.home / "ops.json"

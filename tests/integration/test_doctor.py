@@ -50,6 +50,11 @@ def test_wrong_settings_are_a_fault_that_names_the_near_one(home: Path) -> None:
     assert "did you mean worker" in findings(home, 8)["settings"]["detail"]
 
 
+def test_a_table_of_a_lane_that_nobody_installed_is_named_with_the_near_one(home: Path) -> None:
+    (home / "ua-vp.toml").write_text(lanes_table("general", "coder", "codr"))
+    assert "did you mean [lanes.coder]?" in findings(home, 0)["settings"]["detail"]
+
+
 def test_a_home_and_a_token_open_to_others_are_faults_with_the_command_that_mends_them(home: Path) -> None:
     token = home / "credentials" / "ops.token"
     token.parent.mkdir()

@@ -38,6 +38,7 @@ def look(console: Console) -> Iterator[Finding]:
         str(settings.config) if there else f"defaults; {settings.config} is not there, the first `ua-vp up` writes it"
     )
     yield findings.ok("settings", where)
+    yield from findings.safely("settings", lambda: findings.strangers(settings))
     yield from findings.safely("home", lambda: findings.home(settings))
     yield from findings.safely("machine", lambda: findings.machine(console.environ, settings.home))
     yield from findings.safely("ledger", lambda: findings.ledger(settings, console))

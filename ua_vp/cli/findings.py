@@ -189,6 +189,14 @@ def plugins_of(answer: LanesAnswer) -> Iterator[Finding]:
                 yield note(f"lane {lane.vp_id}", f"type {name} is unavailable", kind.remedy)
 
 
+def strangers(settings: Settings) -> Iterator[Finding]:
+    """Tables of lanes that nobody installed, or whose name is misspelt."""
+    from ua_vp import host
+
+    for sentence in host.tables_without_plugin(settings):
+        yield note("settings", sentence, "correct the name, remove the table, or install the lane")
+
+
 def probed(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Each plugin's verdict by a look of our own, as no API can be asked."""
     from ua_vp import compose

@@ -34,14 +34,6 @@ class Plan:
     """Makes its constraints; called when the lane is there."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Told:
-    """What came of one: the exit code that its end deserves."""
-
-    lane: str
-    exit_code: Exit
-
-
 def plans(folder: Path, environ: Mapping[str, str], processes: Processes) -> Sequence[Plan]:
     """General reads the documentation in `folder`; CODIE mends a small repository that is made for it."""
     return (
