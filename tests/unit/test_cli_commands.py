@@ -239,11 +239,31 @@ def test_an_artifact_is_byte_for_byte_in_a_pipe_and_harmless_on_a_terminal() -> 
 
 def test_what_differs_from_the_receipt_exits_10() -> None:
     def answer(asked: Asked) -> Said:
-        return as_json({"events": [], "next_after": 0}) if asked.path.endswith("/events") else problem("not_found", 404)
+        if asked.path.endswith("/events"):
+            return as_json({"events": [], "next_after": 0})
+        known = asked.path.endswith(MISSION_ID)
+        return as_json(detail(mission("completed"))) if known else problem("not_found", 404)
 
     ran = run(answer, "artifacts", "verify", MISSION_ID, "--json")
     assert ran.code == 10
     assert json.loads(ran.out)["sound"] is False
+
+
+def test_a_mission_that_is_not_there_is_not_found_and_no_difference() -> None:
+    def answer(asked: Asked) -> Said:
+        return as_json({"events": [], "next_after": 0}) if asked.path.endswith("/events") else problem("not_found", 404)
+
+    assert run(answer, "artifacts", "verify", MISSION_ID).code == 4
+
+
+def test_a_file_that_the_api_cannot_read_as_it_should_be_is_a_difference() -> None:
+    def answer(asked: Asked) -> Said:
+        if asked.path.endswith("/events"):
+            return as_json({"events": [event(1, type="vp.mission.ready")], "next_after": 1})
+        return problem("internal_error", 500, "mission_receipt.json is not a receipt")
+
+    ran = run(answer, "artifacts", "verify", MISSION_ID)
+    assert (ran.code, "is not a receipt" in ran.out) == (10, True)
 
 
 def test_streams_are_a_json_value_a_line() -> None:

@@ -294,8 +294,9 @@ class Client:
 
     def verify(self, mission_id: str) -> list[verify.Difference]:
         """Read every file of an ended mission and compare it with the receipt, and the receipt with the ledger."""
-        self.mission(mission_id)  # one that does not exist is not found; it is no difference
         ready = self.events(mission_id=mission_id, types=["vp.mission.ready"], limit=1).events
+        if not ready:
+            self.mission(mission_id)  # one that does not exist is not found; that is no difference
         recorded = ready[0].payload.get("receipt_sha256") if ready else None
         found = verify.differences(
             mission_id, read=lambda path: self.read_artifact(mission_id, path), recorded_sha256=recorded
