@@ -49,7 +49,7 @@ def work(settings: Settings, vp_id: str, *, once: bool = False, environ: Mapping
 
     Raises:
         ConfigurationError, LaneUnavailableError: the lane cannot be worked for; the text says the remedy.
-        LedgerGoneError: the ledger is gone for good.
+        LedgerGoneError: the ledger cannot be opened; one that goes while it works ends the process with status 75.
     """
     from ua_vp.runtime.scheduler import RealTimers
     from ua_vp.worker import Worker, WorkerExit
@@ -66,10 +66,14 @@ def work(settings: Settings, vp_id: str, *, once: bool = False, environ: Mapping
         site, hooks = assignment(settings, vp_id, verdicts, owner, environ)
         timers = RealTimers(ports.clock, threads)
         worker = Worker(site, ledger, ports, timers, notify=hooks.mission_event)
-        ended = _run_with_signals(worker, once=once)
+        try:
+            ended = _run_with_signals(worker, once=once)
+        except VpError as error:  # a lane's own threads might keep an ordinary exit waiting for ever
+            structlog.get_logger("ua_vp.worker").error("worker_ended", code=error.code, detail=error.detail)
+            _leave_at_once(WorkerExit.RESTART)
     finally:
         ledger.close()
-    if ended is WorkerExit.RESTART:
+    if ended is not WorkerExit.DRAINED:
         _leave_at_once(ended)
     return int(ended)
 

@@ -176,6 +176,12 @@ class WorkspaceError(VpError):
     code = "workspace_error"
 
 
+class DifferenceError(VpError):
+    """What came is not what receipt or list say; nothing was kept of it."""
+
+    code = "difference"
+
+
 class UnreachableError(VpError):
     """The API did not answer."""
 

@@ -23,7 +23,7 @@ MEASURABLE = frozenset({"seconds", "idle_seconds", "output_bytes"})
 NO_CONSTRAINTS: JsonObject = MappingProxyType({"type": "object", "additionalProperties": False})
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class MissionType:
     """A kind of mission that a lane takes.
 
@@ -64,7 +64,7 @@ class Availability:
     types: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a lane's run ended.
 

@@ -102,6 +102,15 @@ def test_a_command_changes_a_clone_and_out_come_a_patch_and_a_summary(source: Pa
     assert fingerprint(source) == before
 
 
+def test_the_missions_folders_are_there_by_name_and_are_no_change(source: Path, tmp_path: Path) -> None:
+    writing = "echo kept > work_products/note.txt && echo seen > supporting/seen.txt && ls inputs"
+    run = work(source, tmp_path, writing)
+    assert run.outcome.status is ua_vp.Status.COMPLETED, run.log
+    assert run.files["work_products/note.txt"] == b"kept\n"
+    assert run.files["supporting/seen.txt"] == b"seen\n"
+    assert run.files[PATCH] == b""
+
+
 def test_mend_mends_lint_and_format_and_runs_the_tests_before_and_after(source: Path, tmp_path: Path) -> None:
     before = fingerprint(source)
     run = run_mission(

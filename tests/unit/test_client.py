@@ -24,7 +24,7 @@ from ua_vp import errors
 from ua_vp.client import Client, LogPart, find
 from ua_vp.client.logs import follow
 from ua_vp.client.transport import CLASSES
-from ua_vp.errors import LedgerBusyError, NotFoundError, UnreachableError, VpError, WorkspaceError
+from ua_vp.errors import DifferenceError, LedgerBusyError, NotFoundError, UnreachableError, VpError, WorkspaceError
 from ua_vp.runtime.clock import RealClock
 from ua_vp.wire import DispatchRequest, MissionView
 
@@ -161,7 +161,7 @@ def test_a_download_is_whole_or_not_there(tmp_path: Path) -> None:
     listed = artifact("work_products/a.txt", b"right")
     with scripted(lambda _: Said(body=b"right")) as api, api.client() as client:
         assert client.download(MISSION_ID, listed, tmp_path).read_bytes() == b"right"
-    refused = pytest.raises(WorkspaceError, match="another hash")
+    refused = pytest.raises(DifferenceError, match="another hash")
     with scripted(lambda _: Said(body=b"wrong")) as api, api.client() as client, refused:
         client.download(MISSION_ID, listed, tmp_path / "other")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.txt"]

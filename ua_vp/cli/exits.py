@@ -55,6 +55,7 @@ OF_CODE: Mapping[str, Exit] = MappingProxyType(
         "ledger_gone": Exit.REFUSED,
         "lane_unavailable": Exit.REFUSED,
         "disk_full": Exit.REFUSED,
+        "difference": Exit.DIFFERENCE,
     }
 )
 """The exit code of each error code; what is not listed (newer than this command) ends as `UNREACHABLE`: no answer."""

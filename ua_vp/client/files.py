@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from ua_vp.errors import WorkspaceError
+from ua_vp.errors import DifferenceError, WorkspaceError
 from ua_vp.wire import ArtifactView
 
 
@@ -29,7 +29,7 @@ def save(artifact: ArtifactView, chunks: Iterable[bytes], target: Path) -> None:
     """Put the chunks at `target`, whole or not at all.
 
     Raises:
-        WorkspaceError: what came is not what the list says.
+        DifferenceError: what came is not what the list says.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
@@ -40,7 +40,7 @@ def save(artifact: ArtifactView, chunks: Iterable[bytes], target: Path) -> None:
                 digest.update(chunk)
                 file.write(chunk)
         if digest.hexdigest() != artifact.sha256:
-            raise WorkspaceError(f"{artifact.path!r} came with another hash than listed; nothing was written")
+            raise DifferenceError(f"{artifact.path!r} came with another hash than listed; nothing was written")
         os.replace(temporary, target)
     finally:
         Path(temporary).unlink(missing_ok=True)

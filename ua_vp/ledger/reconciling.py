@@ -55,7 +55,7 @@ def reconcile(
     left = max(0, limit - len(requeued) - len(closing))
     unmarked = tx.rows(UNMARKED, vp_id=vp_id, session_id=session_id, **clock, limit=left)
     closing += [hold(tx, row, us, closing=True) for row in unmarked]
-    lost = report_lost(tx, vp_id=vp_id, but=session_id, now=now, boot_id=boot_id, boot_now=boot_now)
+    lost = report_lost(tx, vp_id=vp_id, but=session_id, by=worker_id, now=now, boot_id=boot_id, boot_now=boot_now)
     return Reconciled(requeued=requeued, closing=closing, lost_sessions=lost)
 
 

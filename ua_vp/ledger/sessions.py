@@ -84,12 +84,16 @@ def extend(tx: Transaction, session_id: str, *, now: int, boot_id: str, deadline
     return True
 
 
-def report_lost(tx: Transaction, *, vp_id: str, but: str, now: int, boot_id: str, boot_now: int) -> list[str]:
-    """Write `lost`, once, for each session of the lane (not `but`) whose lease ran out; returns their ids."""
+def report_lost(tx: Transaction, *, vp_id: str, but: str, by: str, now: int, boot_id: str, boot_now: int) -> list[str]:
+    """Write `lost`, once, for each session of the lane (not `but`) whose lease ran out, as seen by worker `by`.
+
+    Returns their ids.
+    """
     lost = [session_of(row) for row in tx.rows(UNREPORTED, vp_id=vp_id, but=but, boot_id=boot_id, boot_now=boot_now)]
     for session in lost:
         tx.run(LOSE, session_id=session.session_id, new_lost_at=now)
-        _report(tx, EventType.SESSION_LOST, session, now=now, payload={"worker_id": session.worker_id})
+        payload = {"worker_id": session.worker_id}
+        _report(tx, EventType.SESSION_LOST, session, now=now, payload=payload, by=by)
     return [session.session_id for session in lost]
 
 
@@ -98,12 +102,14 @@ def session_of(row: Row) -> Session:
     return Session(**{name: row[name] for name in _COLUMNS})
 
 
-def _report(tx: Transaction, kind: EventType, session: Session, *, now: int, payload: JsonObject) -> None:
+def _report(
+    tx: Transaction, kind: EventType, session: Session, *, now: int, payload: JsonObject, by: str | None = None
+) -> None:
     tx.append(
         NewEvent(
             type=kind,
             at=now,
-            actor=Actor(name=session.worker_id, via="worker"),
+            actor=Actor(name=by or session.worker_id, via="worker"),
             payload=payload,
             vp_id=session.vp_id,
             session_id=session.session_id,

@@ -22,6 +22,7 @@ TAIL_LIMIT = 64 * 1024
 """Bytes of the end of its output kept for the lane in any case."""
 PROGRESS_INTERVAL = 1.0
 """Seconds between two progress events of one mission."""
+LARGEST_COUNT = 2**63 - 1
 POLL = 0.1
 """Seconds between looks at time limits while a process is silent."""
 
@@ -121,12 +122,15 @@ class Context:
         """Totals so far; limits of the mission's budget are enforced on them.
 
         Raises:
-            TypeError: a count is no integer.
+            TypeError, ValueError: a count is no integer from 0 to 2^63 - 1, or its name is no text.
         """
         given: Mapping[str, object] = counts  # a lane without a type checker may give anything
         for name, count in given.items():
             if not isinstance(count, int) or isinstance(count, bool):
                 raise TypeError(f"usage({name}=…) takes an integer, not {type(count).__name__}")
+            if not 0 <= count <= LARGEST_COUNT:
+                raise ValueError(f"usage({name}=…) takes an integer from 0 to {LARGEST_COUNT}")
+            name.encode()  # a name that is no text cannot be kept
         self._running.add_usage(counts)
 
     def credential(self, name: str) -> Secret:
@@ -155,8 +159,7 @@ class Context:
             env={**self._variables, **(env or {})},
             stdin=stdin,
         )
-        child = self._ports.processes.launch(wrap(self._walls, whole))
-        self._running.enter(child)
+        child = self._running.start(lambda: self._ports.processes.launch(wrap(self._walls, whole)))
         try:
             finished, timed_out = self._follow(child, capture=capture, timeout=timeout)
             ended = child.wait()

@@ -69,7 +69,10 @@ class Worker:
         """µs, monotonic; set once it is to end."""
         self._retry_at: int | None = None
         """µs, monotonic: when the ledger is tried again after it could not be reached."""
+        self._owed: set[Nudge] = set()
+        """What was asked for and not done yet, because the ledger could not be reached."""
         self._restart = False
+        self._gave_up = False
 
     def drain(self) -> None:
         """Claim no more; end when what runs has ended, at most `drain` seconds from now."""
@@ -101,21 +104,25 @@ class Worker:
         self._timers.every("tick", lease / 3, lambda: self._queue.put(Nudge.TICK))
         self._timers.every("reconcile", lease / 4, lambda: self._queue.put(Nudge.RECONCILE))
         self._timers.every("availability", AVAILABILITY_SECONDS, self._ask_availability)
-        nudges = {Nudge.RECONCILE, Nudge.TICK}
+        nudges = {Nudge.RECONCILE, Nudge.TICK} | self._listen(0)
         while True:
             self._do(nudges)
             if self._done():
                 return self._end()
-            nudges = self._listen()
+            nudges = self._listen(self._patience())
 
     def _done(self) -> bool:
-        ending = self._drain_until is not None or self._once
-        return ending and self._retry_at is None and self._hands.empty and not self._outbox
+        if self._drain_until is None:
+            return self._once and self._retry_at is None and self._hands.empty and not self._outbox
+        late = self._ports.clock.monotonic() >= self._drain_until
+        # Without a lease nothing can be handed over any more: another worker takes what is left.
+        self._gave_up = late and self._heartbeat.fenced
+        return self._gave_up or (self._hands.empty and not self._outbox)
 
-    def _listen(self) -> set[Nudge]:
-        """Wait for a message or a limit, take every message there is; returns the nudges among them."""
+    def _listen(self, patience: float | None) -> set[Nudge]:
+        """Wait for a message, at most `patience` seconds, take every message there is; returns the nudges among them."""
         nudges: set[Nudge] = set()
-        message = self._queue.get(self._patience())
+        message = self._queue.get(patience)
         while message is not None:
             match message:
                 case Nudge():
@@ -145,19 +152,22 @@ class Worker:
         """What the nudges call for, once; a ledger that cannot be reached is tried again a little later."""
         self._obey(nudges)
         hopeless = self._hands.check_limits()
+        self._owed |= nudges
         if self._retry_at is not None and self._ports.clock.monotonic() < self._retry_at:
             return
-        again, self._retry_at = self._retry_at is not None, None
+        nudges, self._retry_at = self._owed, None
         try:
             for running in hopeless:
                 self._restart = True
+                self._obey({Nudge.DRAIN})
                 self._reconciler.abandon(running, self._seat)
-                self.drain()
             if Nudge.RECONCILE in nudges and self._reconciler.reconcile(self._seat):
                 nudges.add(Nudge.TICK)
-            if self._outbox or again or Nudge.TICK in nudges or (nudges and self._something_due()):
+            if self._outbox or Nudge.TICK in nudges or (nudges and self._something_due()):
                 self._tick()
+            self._owed = set()
         except VpError as error:
+            self._owed |= {Nudge.TICK}
             self._failed(error)
 
     def _obey(self, nudges: set[Nudge]) -> None:
@@ -296,4 +306,4 @@ class Worker:
             log.error("mission_left_open", mission_id=mission_id, attempt=attempt)
         if self._restart:
             return WorkerExit.RESTART
-        return WorkerExit.UNSETTLED if self._hands.open_ends else WorkerExit.DRAINED
+        return WorkerExit.UNSETTLED if self._gave_up or self._hands.open_ends else WorkerExit.DRAINED

@@ -12,7 +12,7 @@ from ua_vp.ledger import Ledger, RequeueVerdict, Transaction, claims, events, mi
 from ua_vp.mission import Claim, Ending, RequeueReason
 from ua_vp.ports import Clock
 from ua_vp.worker.assignment import Assignment
-from ua_vp.worker.execute import ending_for_stop
+from ua_vp.worker.execute import cancelled, ending_for_stop
 from ua_vp.worker.finalize import ending_of, ending_without_lane
 from ua_vp.worker.hands import Hands
 from ua_vp.worker.running import Running, Stop
@@ -84,8 +84,12 @@ class Reconciler:
         taken = self._ledger.run(step)
         running.abandoned = running.committed = True
         log.error("lane_does_not_return", mission_id=claim.mission_id, detail="its mission goes on without it")
-        if taken is not None:
-            self._hands.close(taken, ending_for_stop(running))
+        if taken is None:
+            return
+        ending = ending_for_stop(running)
+        if taken.mission.cancel_requested:
+            ending = replace(cancelled(running), cancel_reason=taken.mission.cancel_reason)
+        self._hands.close(taken, ending)
 
     def _try_again(self, seat: Seat) -> None:
         """What could not be ended or published: as the ledger says now, if that attempt is still ours."""
@@ -95,10 +99,21 @@ class Reconciler:
         for (mission_id, attempt), over in tuple(self._hands.open_ends.items()):
             mine = ours.get(mission_id)
             mission = self._ledger.read(partial(missions.get_mission, mission_id=mission_id))
-            if mission is None or mine is None or mine.attempt != attempt:
-                del self._hands.open_ends[mission_id, attempt]
-            else:
-                self.close(replace(over.claim, mission=mission, closing=True), over.ending)
+            claim: Claim | None = None
+            if mission is not None and mine is not None and mine.attempt == attempt:
+                claim = replace(over.claim, mission=mission)
+                if not claim.closing and not mission.status.terminal:  # its staging keeps what the lane left
+                    claim = self._supersede(claim, seat)
+            del self._hands.open_ends[mission_id, attempt]
+            if claim is not None:
+                self.close(replace(claim, closing=True), over.ending)
+
+    def _supersede(self, claim: Claim, seat: Seat) -> Claim | None:
+        moment = self._site.moment(self._clock)
+        holder = seat.holder(moment)
+        return self._ledger.run(
+            lambda tx: claims.supersede(tx, claim, holder, now=moment.now, end_reason="workspace_error")
+        )
 
 
 def _never_ran(tx: Transaction, claim: Claim) -> bool:

@@ -58,6 +58,7 @@ class Running:
         self._lock = threads.lock()
         self._children: list[Child] = []
         self._closed = False
+        self._starting = 0
         self._last_sign = self.started
         self._usage: dict[str, int] = {}
         self._output = 0
@@ -86,22 +87,29 @@ class Running:
         """The latest totals, the bytes of output with them."""
         return {**self._usage, "output_bytes": self._output}
 
-    def enter(self, child: Child) -> None:
-        """A process tree of this mission was started; it is stopped with the mission.
+    def start(self, launch: Callable[[], Child]) -> Child:
+        """Start a process tree of this mission with `launch`; it is stopped with the mission.
 
         Raises:
-            MissionStoppedError: the lane has returned already; the tree is gone.
+            MissionStoppedError: the lane has returned already; nothing was started.
+            OSError: what `launch` raises.
         """
         with self._lock:
-            refused = self._closed
-            late = self.stop is not None
-            if not refused:
-                self._children.append(child)
-        if refused or late:
+            if self._closed:
+                raise MissionStoppedError("the mission's lane has returned; nothing may be started for it any more")
+            self._starting += 1
+        child = None
+        try:
+            child = launch()
+        finally:
+            with self._lock:
+                self._starting -= 1
+                stopping = self._is_over()
+                if child is not None:
+                    self._children.append(child)
+        if stopping:
             child.kill()
-        if refused:
-            child.wait()
-            raise MissionStoppedError("the mission's lane has returned; nothing may be started for it any more")
+        return child
 
     def leave(self, child: Child) -> None:
         """The process tree is gone."""
@@ -135,12 +143,15 @@ class Running:
     def clear_away(self) -> None:
         """The lane has returned: end what it left running in threads of its own, wait until it is gone, let nothing in."""
         with self._lock:
-            self.ended = self._closed = True
+            self._closed = True
+        while self._starting:
+            self._clock.sleep(0.005)
         self.kill()
         with self._lock:
             children = tuple(self._children)
         for child in children:
             child.wait()
+        self.ended = True
 
     def seconds_left(self) -> float | None:
         """Seconds until the mission's time is up; None without a limit."""
@@ -167,6 +178,9 @@ class Running:
         if self.budget.idle_seconds is not None:
             ends.append(self._last_sign + self.budget.idle_seconds * MICROS)
         return max(0.0, (min(ends) - now) / MICROS) if ends else None
+
+    def _is_over(self) -> bool:
+        return self._closed or self.stop is not None
 
     def _overspent(self) -> str | None:
         usage, budget = self.usage, self.budget

@@ -12,7 +12,7 @@ import pytest
 from ua_vp import Availability, Budget, LaneInfo, MissionContext, MissionType, Outcome, Status
 from ua_vp.events import Event
 from ua_vp.lane import Manifest, Verdict
-from ua_vp.ledger import Ledger, Transaction, claims, events, lanes, missions, open_ledger
+from ua_vp.ledger import Ledger, Session, Transaction, claims, events, lanes, missions, open_ledger, sessions
 from ua_vp.mission import Actor, Attempt, Claim, JsonObject, Mission, NewMission, ReplyMode, RequeueReason
 from ua_vp.ports import MICROS, Ports
 from ua_vp.runtime import real_ports
@@ -120,6 +120,9 @@ class Bench:
 
     def attempts(self, mission_id: str) -> list[Attempt]:
         return self.ledger.read(lambda tx: missions.list_attempts(tx, mission_id))
+
+    def sessions(self) -> list[Session]:
+        return self.ledger.read(sessions.list_sessions)
 
     def events(self, mission_id: str) -> list[Event]:
         return self.ledger.read(lambda tx: events.page_events(tx, after=0, mission_id=mission_id, limit=100))

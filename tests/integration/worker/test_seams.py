@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from tests.integration.worker.conftest import Bench, deliver
+from tests.integration.worker.test_ledger_away import locked
 from tests.integration.worker.test_mission import assert_sound, processes_with, void
 from tests.integration.worker.test_two_workers_simulated import bench_in
 from tests.waiting import wait_until
 from ua_vp import Availability, Budget, FailureMode, MissionContext, MissionStoppedError, Outcome, Status
-from ua_vp.errors import WorkspaceError
+from ua_vp.errors import DiskFullError, WorkspaceError
 from ua_vp.ports import MICROS, Files, Ports
 from ua_vp.runtime.files import DurableFiles
 from ua_vp.testing.simulation import World
@@ -45,6 +46,8 @@ STRANGE: dict[str, Callable[[Any], Any]] = {
     "no primaries": lambda _ctx: odd(Outcome.completed("x"), primary=None),
     "progress that is no JSON": lambda ctx: ctx.progress("at it", where=Path("here")),
     "usage that is no number": lambda ctx: ctx.usage(tokens="many"),
+    "usage beyond all bounds": lambda ctx: ctx.usage(tokens=10**5000),
+    "usage of what is no text": lambda ctx: ctx.usage(**{"\udce4": 1}),
     "a status of its own": lambda _ctx: odd(Outcome.completed("x"), status="queued"),
 }
 
@@ -284,3 +287,81 @@ def test_the_receipt_has_the_reason_that_the_ledger_has(bench: Bench) -> None:
     mission = bench.mission(mission_id)
     assert (mission.status, mission.cancel_reason) == (Status.CANCELLED, "in the operator's words")
     assert assert_sound(bench, mission_id)["cancel_reason"] == "in the operator's words"
+
+
+def test_an_attempt_without_room_for_its_receipt_keeps_its_log(bench: Bench) -> None:
+    mission_id = bench.dispatch(max_tries=1)
+
+    class FullOnce(DurableFiles):
+        """A disk that is full when the receipt is written for the first time."""
+
+        full = True
+
+        def write(self, path: Path, data: bytes, *, mode: int = 0o640) -> None:
+            if self.full and path.name == "mission_receipt.json":
+                self.full = False
+                raise DiskFullError(f"no room to write {path}")
+            super().write(path, data, mode=mode)
+
+    def do(ctx: MissionContext) -> Outcome:
+        ctx.log("what the lane had to say")
+        return deliver(ctx)
+
+    worker = on(FullOnce(), bench).worker(do, lease=0.5)
+    thread = bench.ports.threads.start("worker", lambda: void(worker.run()))
+    wait_until(lambda: bench.mission(mission_id).marked_at, within=10, why="it ends once there is room")
+    worker.drain()
+    assert thread.join(10)
+
+    mission = bench.mission(mission_id)
+    assert (mission.status, mission.failure_mode) == (Status.FAILED, FailureMode.WORKSPACE_ERROR)
+    assert "what the lane had to say" in bench.log(mission_id)
+    assert_sound(bench, mission_id)
+
+
+def test_a_worker_is_drained_even_while_the_ledger_is_locked(bench: Bench) -> None:
+    worker = bench.worker(deliver, lease=1.0)
+    ends: list[WorkerExit] = []
+    thread = bench.ports.threads.start("worker", lambda: ends.append(worker.run()))
+    wait_until(bench.sessions, within=10, why="it is up")
+    with locked(bench):
+        worker.drain()
+        assert thread.join(20)
+    assert ends == [WorkerExit.DRAINED]
+
+
+def test_a_worker_that_cannot_hand_over_what_runs_ends_once_its_lease_is_gone(bench: Bench) -> None:
+    mission_id = bench.dispatch()
+
+    def do(ctx: MissionContext) -> Outcome:
+        ctx.cancelled.wait(30)
+        return deliver(ctx)
+
+    worker = bench.worker(do, lease=1.0, grace=0.2)
+    ends: list[WorkerExit] = []
+    thread = bench.ports.threads.start("worker", lambda: ends.append(worker.run()))
+    wait_until(lambda: bench.mission(mission_id).status is Status.RUNNING, within=10, why="claimed")
+    with locked(bench):
+        worker.hurry()
+        assert thread.join(30)
+    assert ends == [WorkerExit.UNSETTLED]
+
+    again = bench.worker(deliver, lease=1.0)
+    thread = bench.ports.threads.start("worker", lambda: void(again.run()))
+    wait_until(lambda: bench.mission(mission_id).marked_at, within=20, why="another worker takes it over")
+    assert bench.mission(mission_id).status is Status.COMPLETED
+    again.drain()
+    assert thread.join(10)
+
+
+def test_once_reconciles_though_the_ledger_was_locked_at_first(bench: Bench) -> None:
+    mission_id = bench.dispatch()
+    bench.cancel(mission_id)
+    worker = bench.worker(deliver, lease=4.0)
+    with locked(bench):
+        thread = bench.ports.threads.start("worker", lambda: void(worker.once()))
+        until = bench.ports.clock.monotonic() + 6 * MICROS
+        wait_until(lambda: bench.ports.clock.monotonic() > until, within=10, why="its first attempts fail")
+    assert thread.join(20)
+
+    assert_sound(bench, mission_id)

@@ -4,6 +4,7 @@
 found by comparing its work tree with `base.git`, so a mission that spoils its own `.git` loses nothing.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,22 @@ class Clone:
         _git(self.ctx, *inside, "remote", "remove", "origin", failing="cannot make a work tree")
         _git(self.ctx, *inside, "checkout", "--quiet", "--detach", self.base, failing=f"cannot check out {self.base}")
         return folder
+
+    def lend(self, folder: Path) -> None:
+        """Make the mission's folders reachable by name in a work tree, where the repository has nothing of that name."""
+        for target in self._lent():
+            if not os.path.lexists(folder / target.name):
+                (folder / target.name).symlink_to(target)
+
+    def take_back(self, folder: Path) -> None:
+        """Undo `lend`, so that the links are no change; what the mission put in their place stays."""
+        for target in self._lent():
+            link = folder / target.name
+            if link.is_symlink() and link.readlink() == target:
+                link.unlink()
+
+    def _lent(self) -> tuple[Path, ...]:
+        return self.ctx.work_products, self.ctx.supporting, self.ctx.inputs
 
     def changes(self, folder: Path, patch: Path) -> Changes:
         """Compare the work tree `folder` with the base, new files included, and write the difference to `patch`.

@@ -81,7 +81,9 @@ class Codie:
         kind = ctx.mission.mission_type
         before = self._run_checks(ctx, clone.check_out("before"), "before")
         folder = clone.check_out("repo")
+        clone.lend(folder)
         ran = executors.run_mission(ctx, self._recipes, cwd=folder, env=ENVIRONMENT)
+        clone.take_back(folder)
         if ran.outcome.status is not ua_vp.Status.COMPLETED:
             return ran.outcome
         ctx.progress(f"{kind} is done")
