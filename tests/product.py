@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ GENERAL, CODER, ECHO = "vp.general.primary", "vp.coder.primary", "vp.echo.primar
 OPS = "/api/v1/ops/vp"
 TERMINAL = {"completed", "failed", "cancelled"}
 TERMINAL_EVENTS = {f"vp.mission.{status}" for status in TERMINAL}
-START_SECONDS, END_SECONDS = 40.0, 30.0
+START_SECONDS, END_SECONDS, PATIENCE_SECONDS = 40.0, 30.0, 3.0
 
 Json = dict[str, Any]
 
@@ -81,14 +81,19 @@ class Process:
 
     def end(self, *, within: float = END_SECONDS) -> int:
         """Ask it to stop and give its exit code; one that does not is killed, which is a fault."""
-        if self.code is None:
-            self.send(signal.SIGCONT)
-            self.send(signal.SIGTERM)
+        self.send(signal.SIGTERM)
         try:
             return self._popen.wait(within)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{self.name} did not end within {within:g} s of SIGTERM") from None
+
+    def put_away(self) -> None:
+        """End it though a mission may still run; a worker stops that when it is asked for the second time."""
+        self.send(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(PATIENCE_SECONDS)
+        self.end()
 
 
 class Product:
@@ -116,7 +121,8 @@ class Product:
     ) -> None:
         with ExitStack() as every:
             for process in self._processes:
-                every.callback(process.end)
+                process.send(signal.SIGCONT)
+                every.callback(process.put_away)
             if self._api is not None:
                 every.callback(self._api.close)
 
@@ -304,6 +310,23 @@ class Product:
     def ledger(self) -> sqlite3.Connection:
         """A connection of our own to the ledger, to try what only somebody from outside would."""
         return sqlite3.connect(self.home / "vp_state.db", timeout=30, isolation_level=None)
+
+    def stop(self, worker: Process) -> None:
+        """SIGSTOP at a moment at which it does not write: what is stopped in a transaction of SQLite stops everybody."""
+
+        def is_stopped_well() -> bool:
+            worker.send(signal.SIGSTOP)
+            with closing(self.ledger()) as connection:
+                connection.execute("PRAGMA busy_timeout = 100")
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    worker.send(signal.SIGCONT)
+                    return False
+                connection.execute("ROLLBACK")
+            return True
+
+        wait_until(is_stopped_well, within=20, why="the worker is stopped, and the ledger free")
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with closing(self.ledger()) as connection:

@@ -59,7 +59,7 @@ def test_what_a_worker_brings_after_another_took_over_is_kept_and_never_publishe
         mission_id = product.shell(LATE_AND_SECOND, str(once), str(pipe(first)), str(pipe(second)))
         wait_until(once.exists, within=20, why="the first attempt is at work")
         stopped = product.holder(mission_id, workers)
-        stopped.send(signal.SIGSTOP)
+        product.stop(stopped)
         tell(first)
         wait_until((once / "written").exists, within=20, why="the work is done, but its worker does not move")
         wait_until((once / "second").exists, within=20, why="another worker is at it")
@@ -134,7 +134,7 @@ def test_work_that_ended_while_its_worker_slept_past_the_lease_counts_if_nobody_
 
 def sleep_past_the_lease(product: Product, worker: Process, *, meanwhile: Path | None = None) -> None:
     """Stop the worker until its lease has been over for half a lease and more, then let it go on."""
-    worker.send(signal.SIGSTOP)
+    product.stop(worker)
     if meanwhile is not None:
         tell(meanwhile)
     wait_until(lambda: not is_live(product, worker), within=3 * LEASE, why="its lease runs out")
