@@ -220,11 +220,21 @@ def test_a_lane_that_is_unavailable_at_start_claims_nothing(bench: Bench) -> Non
     assert bench.mission(mission_id).status is Status.QUEUED
 
 
-def test_a_counted_limit_is_seen_at_once(bench: Bench) -> None:
-    mission_id = bench.dispatch(budget=Budget(tokens=10))
+SPENDING: dict[str, tuple[Budget, Callable[[MissionContext], None]]] = {
+    "tokens": (Budget(tokens=10), lambda ctx: ctx.usage(tokens=11)),
+    "output": (Budget(output_bytes=100), lambda ctx: ctx.log("x" * 101)),
+}
+
+
+@pytest.mark.parametrize("what", SPENDING)
+def test_a_counted_limit_is_seen_at_once(bench: Bench, what: str) -> None:
+    budget, spend = SPENDING[what]
+    mission_id = bench.dispatch(budget=budget)
 
     def do(ctx: MissionContext) -> Outcome:
-        ctx.usage(tokens=11)
+        ctx.log("a first sign of life")
+        ctx.cancelled.wait(1.5)  # the worker has nothing to hear for a while
+        spend(ctx)
         ctx.cancelled.wait(30)
         return deliver(ctx)
 
@@ -238,7 +248,11 @@ def test_a_counted_limit_is_seen_at_once(bench: Bench) -> None:
 def test_an_idle_worker_starts_a_mission_when_its_time_comes(bench: Bench) -> None:
     worker = bench.worker(deliver, lease=60.0)
     thread = bench.ports.threads.start("worker", lambda: void(worker.run()))
-    due = bench.ports.clock.now() + MICROS
+    first = bench.dispatch()
+    wait_until(lambda: bench.mission(first).marked_at, within=10, why="the worker is up")
+    idle = bench.ports.clock.monotonic() + MICROS
+    wait_until(lambda: bench.ports.clock.monotonic() > idle, within=10, why="it has heard its own last commit")
+    due = bench.ports.clock.now() + 2 * MICROS
     mission_id = bench.dispatch(not_before=due)
 
     wait_until(lambda: bench.mission(mission_id).marked_at, within=10, why="long before the next tick")
