@@ -1,12 +1,12 @@
 """Run the parts of the test suite in order, all of them even if one fails, and say what ran and what was left out.
 
-A part is a list of commands; a folder of tests is a part if it exists. With `CI=true` what a part needs from the
+A part is a list of commands, or of arguments of pytest. With `CI=true` what a part needs from the
 system is installed by apt, and a test left out counts as a failure.
 """
 
+import glob
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,8 +21,19 @@ CHECKS = {
     "lint": (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("lint-imports",)),
     "types": (("mypy", "ua_vp", "plugins", "tests"),),
 }
-FOLDERS = ("unit", "integration", "acceptance", "faults", "docs")
-SYSTEM_NEEDS = {"acceptance": ("mmdebstrap",)}  # commands, named like the Debian packages they come in
+TESTS = {  # what pytest is given
+    "unit": ("tests/unit",),
+    "integration": ("tests/integration", "-m", "not postgresql"),
+    "postgresql": ("tests/integration", "tests/faults", "-m", "postgresql"),
+    "acceptance": ("tests/acceptance",),
+    "faults": ("tests/faults", "-m", "not postgresql"),
+    "docs": ("tests/docs",),
+}
+SYSTEM_NEEDS = {  # Debian's packages, and what tells that one is there
+    "acceptance": {"mmdebstrap": "/usr/bin/mmdebstrap"},
+    "postgresql": {"postgresql": "/usr/lib/postgresql/*/bin/postgres"},
+    "faults": {"gcc": "/usr/bin/cc", "libc6-dev": "/usr/include/stdio.h"},
+}
 
 
 @dataclass(kw_only=True)
@@ -44,7 +55,7 @@ def main(arguments: list[str]) -> int:
     """Run the parts named before the first option; the options go to pytest."""
     options_start = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
     names, options = arguments[:options_start], arguments[options_start:]
-    known = [*CHECKS, *(folder for folder in FOLDERS if (ROOT / "tests" / folder).is_dir())]
+    known = [*CHECKS, *TESTS]
     if unknown := set(names) - set(known):
         print(f"no such part: {', '.join(sorted(unknown))}; there are: {' '.join(known)}", file=sys.stderr)
         return 2
@@ -69,17 +80,17 @@ def run_part(part: str, options: list[str]) -> Result:
 
 def install_what_is_missing(part: str, result: Result) -> None:
     """On CI, as root, get what the part needs from the system; elsewhere its tests leave themselves out."""
-    missing = [package for package in SYSTEM_NEEDS.get(part, ()) if not shutil.which(package)]
+    missing = [package for package, sign in SYSTEM_NEEDS.get(part, {}).items() if not glob.glob(sign)]
     if missing and CI and os.geteuid() == 0:
         run(("apt-get", "-qq", "update"), result)
         run(("apt-get", "-qq", "install", "--yes", "--no-install-recommends", *missing), result)
 
 
 def run_tests(part: str, options: list[str], result: Result) -> None:
-    """Run one folder of tests; pytest's own record says what was left out and why."""
+    """Run the tests of one part; pytest's own record says what was left out and why."""
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder, "record.xml")
-        run(("pytest", f"tests/{part}", f"--junit-xml={record}", *options), result)
+        run(("pytest", *TESTS[part], f"--junit-xml={record}", *options), result)
         for case in ElementTree.parse(record).iter("testcase") if record.exists() else ():
             skipped = case.find("skipped")
             if skipped is not None:

@@ -1,16 +1,29 @@
 """What every test stands on."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.figures import RECORD, Figures, Rounds
+from tests.postgres import Cluster, NoServerError
 
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of this checkout."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of this run's own; `create()` gives a fresh database."""
+    try:
+        cluster = Cluster()
+    except NoServerError as error:
+        pytest.skip(str(error))
+    with cluster:
+        yield cluster
 
 
 @pytest.fixture

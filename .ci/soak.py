@@ -1,0 +1,78 @@
+"""Run the fault tests with as many rounds as promised, and keep what they counted for the reliability page.
+
+Figures of one commit add up over runs in `.soak/COMMIT.jsonl`. `--write` puts them into the page and runs nothing.
+"""
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FAULTS = ROOT / "tests" / "faults"
+PAGE = ROOT / "docs" / "explanation" / "reliability.md"
+BEGIN, END = "<!-- figures: ./dev soak --write -->", "<!-- end of figures -->"
+COUNTS = ("tried", "lost", "double", "orphaned")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the harnesses named before the first option, all without any; the options go to pytest."""
+    if arguments == ["--write"]:
+        return write()
+    options_start = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
+    names, options = arguments[:options_start], arguments[options_start:]
+    known = sorted(path.stem.removeprefix("test_") for path in FAULTS.glob("test_*.py"))
+    if unknown := set(names) - set(known):
+        print(f"no such harness: {', '.join(sorted(unknown))}; there are: {' '.join(known)}", file=sys.stderr)
+        return 2
+    record = record_of(commit())
+    record.parent.mkdir(exist_ok=True)
+    files = [f"tests/faults/test_{name}.py" for name in names] or ["tests/faults"]
+    ran = subprocess.run(("pytest", *files, "--soak", "--record-figures", str(record), *options), cwd=ROOT, check=False)
+    print(table(record))
+    return ran.returncode
+
+
+def write() -> int:
+    """Put the figures of this commit between the marks of the page."""
+    record = record_of(commit())
+    if not record.exists():
+        print(f"nothing was counted at {commit()}; run ./dev soak first", file=sys.stderr)
+        return 1
+    page = PAGE.read_text(encoding="utf-8")
+    head, rest = page.split(BEGIN)
+    _, tail = rest.split(END)
+    PAGE.write_text(f"{head}{BEGIN}\n{table(record)}{END}{tail}", encoding="utf-8")
+    return 0
+
+
+def table(record: Path) -> str:
+    """The figures as a table, summed by fault and test."""
+    sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+    for line in record.read_text(encoding="utf-8").splitlines() if record.exists() else ():
+        figure = json.loads(line)
+        row = sums[figure["fault"], figure["test"].partition("[")[0].removeprefix("tests/faults/")]
+        for count in COUNTS:
+            row[count] += figure[count]
+    head = f"Counted at commit `{commit()}`.\n\n| fault | {' | '.join(COUNTS)} | test |\n|---|{'---:|' * len(COUNTS)}---|\n"
+    rows = (
+        f"| {fault} | {' | '.join(f'{counts[count]:,}' for count in COUNTS)} | `{test}` |\n"
+        for (fault, test), counts in sorted(sums.items(), key=lambda item: item[0][1])
+    )
+    return head + "".join(rows)
+
+
+def record_of(revision: str) -> Path:
+    """Where the figures of a commit are kept."""
+    return ROOT / ".soak" / f"{revision}.jsonl"
+
+
+def commit() -> str:
+    """The commit that is checked out, short; `+` if the tree differs from it."""
+    git = ("git", "describe", "--always", "--dirty=+", "--exclude=*")
+    return subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
