@@ -67,9 +67,11 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
         if self._own_folder:
+            self.kill()  # quick: nobody will read what it holds
             shutil.rmtree(self._folder)
+        else:
+            self.stop()
 
     @property
     def pid(self) -> int:

@@ -103,6 +103,8 @@ class Product:
         self.program = program
         self.python = python
         """An interpreter for the missions' own programs."""
+        self.environ: dict[str, str] = {}
+        """More variables for whatever is started from now on."""
         self.folder = folder
         self.home = folder / "home"
         self.home.mkdir(mode=0o700, parents=True)
@@ -137,9 +139,15 @@ class Product:
             "LANG": "C.UTF-8",
             "UA_VP_HOME": str(self.home),
             "UA_VP_OPS_BIND": f"127.0.0.1:{self.port}",
+            **self.environ,
         } | more
 
     # Processes
+
+    @property
+    def pids(self) -> set[int]:
+        """Those of the processes started so far that live."""
+        return {process.pid for process in self._processes if process.code is None}
 
     def start(self, *arguments: str, **environ: str) -> Process:
         process = Process([str(self.program), *arguments], cwd=self._elsewhere, env=self.environment(**environ))
@@ -159,7 +167,7 @@ class Product:
     def serve(self) -> Process:
         """Start the API and wait until it takes missions."""
         process = self.start("serve")
-        wait_until(lambda: self._is_ready(process), within=START_SECONDS, why="the API says it is ready")
+        wait_until(lambda: self.is_ready(process), within=START_SECONDS, why="the API says it is ready")
         return process
 
     def worker(self, lane: str = GENERAL) -> Process:
@@ -176,7 +184,8 @@ class Product:
     def once(self, lane: str = GENERAL, *, code: int = 0) -> Ran:
         return self.run("worker", lane, "--once", code=code)
 
-    def _is_ready(self, process: Process) -> bool:
+    def is_ready(self, process: Process) -> bool:
+        """Whether this API takes missions."""
         assert process.code is None, f"the API ended: exit {process.code}"
         try:
             return self.get("/readyz").is_success
@@ -316,17 +325,23 @@ class Product:
 
         def is_stopped_well() -> bool:
             worker.send(signal.SIGSTOP)
-            with closing(self.ledger()) as connection:
-                connection.execute("PRAGMA busy_timeout = 100")
-                try:
-                    connection.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError:
-                    worker.send(signal.SIGCONT)
-                    return False
-                connection.execute("ROLLBACK")
+            if self.is_locked():
+                worker.send(signal.SIGCONT)
+                return False
             return True
 
         wait_until(is_stopped_well, within=20, why="the worker is stopped, and the ledger free")
+
+    def is_locked(self) -> bool:
+        """Whether somebody holds the ledger's write lock, and for longer than a transaction takes."""
+        with closing(self.ledger()) as connection:
+            connection.execute("PRAGMA busy_timeout = 100")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            connection.execute("ROLLBACK")
+        return False
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with closing(self.ledger()) as connection:

@@ -21,7 +21,8 @@ import structlog
 
 import ua_vp
 from ua_vp import host, telemetry
-from ua_vp.errors import LaneUnavailableError, VpError
+from ua_vp.access import ensure_first_token
+from ua_vp.errors import ConfigurationError, LaneUnavailableError, VpError
 from ua_vp.lane import Verdict
 from ua_vp.ledger import Ledger, lanes, open_ledger
 from ua_vp.mission import Actor, JsonObject, canonical_json, lane_name
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 """What a mission's processes get of the worker's own environment."""
+
+LEDGER_GONE = 75
+"""Exit status of an API whose ledger is gone (EX_TEMPFAIL, sysexits.h): start it again."""
 
 
 def probe(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Verdict]:
@@ -82,8 +86,9 @@ def serve(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> int
     """Be the ops API until SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: the address is in use or impossible, or the ledger was written by a newer release.
-        LedgerGoneError: the ledger cannot be opened.
+        ConfigurationError: the address is in use or impossible, the home cannot be written, or the ledger was written
+            by a newer release.
+        LedgerGoneError: the ledger cannot be opened; one that goes and stays away ends the process with status 75.
     """
     from ua_vp.ops.app import OpsParts, create_app
     from ua_vp.ops.server import Server
@@ -104,16 +109,16 @@ def serve(settings: Settings, *, environ: Mapping[str, str] = os.environ) -> int
             plugins=installed,
             judged=judged,
         )
-        where: JsonObject = {"url": url, "pid": os.getpid(), "ledger_id": ledger.identity.ledger_id}
-        ports.files.write(settings.ops_file, canonical_json(where) + b"\n")
+        _settle_in(settings, ledger, ports, url)
         ports.threads.start("probe", lambda: _judge(ledger, ports, settings, environ, judged))
         _on_signals(lambda: None)  # uvicorn hears them, and raises them again when it has stopped
-        Server(create_app(parts)).run(sockets=[listener])
+        server = Server(create_app(parts), ledger, patience=settings.worker.lease_seconds)
+        server.run(sockets=[listener])
+        return LEDGER_GONE if server.gone else 0
     finally:
         listener.close()
         _forget(settings.ops_file)
         ledger.close()
-    return 0
 
 
 def ledger_of(settings: Settings, ports: Ports, *, create: bool = True) -> Ledger:
@@ -212,6 +217,29 @@ def _judge(ledger: Ledger, ports: Ports, settings: Settings, environ: Mapping[st
         judged.set()
     except VpError as error:
         structlog.get_logger("ua_vp.ops").error("plugins_not_judged", code=error.code, detail=error.detail)
+
+
+def _settle_in(settings: Settings, ledger: Ledger, ports: Ports, url: str) -> None:
+    """See to the API's own token, and write where it listens.
+
+    Raises:
+        ConfigurationError: the home cannot be written, or the token's file cannot be used.
+    """
+    where: JsonObject = {"url": url, "pid": os.getpid(), "ledger_id": ledger.identity.ledger_id}
+    try:
+        _clear_up(settings.ops_file, settings.token_path)
+        if ensure_first_token(settings.token_path, ledger=ledger, ports=ports):
+            structlog.get_logger("ua_vp.ops").info("token_made", path=str(settings.token_path))
+        ports.files.write(settings.ops_file, canonical_json(where) + b"\n")
+    except OSError as error:
+        raise ConfigurationError(f"{settings.home} cannot be written ({error}); see to its disk and owner") from error
+
+
+def _clear_up(*files: Path) -> None:
+    """Remove what an API left that was killed while it wrote one of these `files`: it alone writes them."""
+    for file in files:
+        for left in file.parent.glob(f".{file.name}.*.tmp"):
+            left.unlink(missing_ok=True)
 
 
 def _forget(ops_file: Path) -> None:

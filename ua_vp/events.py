@@ -32,6 +32,7 @@ class EventType(StrEnum):
     LANE_PAUSED = "vp.lane.paused"
     LANE_RESUMED = "vp.lane.resumed"
     LANE_DRAINING = "vp.lane.draining"
+    MIRROR_ACKNOWLEDGED = "vp.mirror.acknowledged"
 
 
 TERMINAL_EVENT = {

@@ -292,7 +292,7 @@ class Mission:
     def actions(self) -> tuple[Action, ...]:
         """What may be done to it now; everything else is `invalid_state`."""
         if self.status is Status.QUEUED:
-            return (Action.CANCEL, Action.FAIL)
+            return (Action.CANCEL,)
         if self.status is Status.RUNNING:
             return (Action.CANCEL, Action.REQUEUE, Action.FAIL)
         blocked = (Action.RELEASE_SYNC,) if self.sync_state is SyncState.BLOCKED else ()

@@ -1,4 +1,4 @@
-"""What the product needs from the machine, as protocols: time, randomness, threads, queues, timers, processes, files.
+"""What the product needs from the machine, as protocols: time, randomness, threads, queues, timers, processes, files, bells.
 
 Below the composition root nobody reads a clock, starts a thread or a process, or renames a file on its own account:
 it is handed these. `ua_vp.runtime` provides the real ones, `ua_vp.testing` a seeded, one-at-a-time set on which a
@@ -231,6 +231,33 @@ class Files(Protocol):
         ...
 
 
+class Bell(Protocol):
+    """What one listener waits on; used by one thread."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it is rung, at most `timeout` seconds; returns whether it was.
+
+        What was rung since it was hung counts, and several rings may be one. A ring may be lost: look now and then.
+        """
+        ...
+
+    def close(self) -> None:
+        """Take it down."""
+        ...
+
+
+class Bells(Protocol):
+    """Wake-ups between the processes of one machine, over a folder that they share."""
+
+    def hang(self, folder: Path) -> Bell:
+        """A new bell in `folder`, which is made if it is missing; where none can be hung, one that never rings."""
+        ...
+
+    def ring(self, folder: Path) -> None:
+        """Ring every bell that hangs in `folder`; never waits for anybody and never fails."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ports:
     """Everything the machine gives, in one value."""
@@ -240,3 +267,4 @@ class Ports:
     threads: Threads
     files: Files
     processes: Processes
+    bells: Bells

@@ -41,6 +41,7 @@ EVENTS = {
     EventType.LANE_PAUSED: "an operator paused the lane",
     EventType.LANE_RESUMED: "an operator let it go on",
     EventType.LANE_DRAINING: "the lane takes nothing new",
+    EventType.MIRROR_ACKNOWLEDGED: "a mirror verified its copy of a mission: `mirror_id`, `receipt_sha256`",
 }
 EXITS = {
     Exit.DONE: "done",

@@ -66,6 +66,12 @@ def test_a_home_and_a_token_open_to_others_are_faults_with_the_command_that_mend
     assert found["token"]["remedy"] == f"chmod 600 {token}"
 
 
+def test_a_wake_up_that_cannot_be_is_a_note_not_a_fault(home: Path) -> None:
+    (home / "wake").touch()
+    found = findings(home, 0)["wake"]
+    assert (found["weight"], found["remedy"]) == ("note", f"rm -r {home / 'wake'}")
+
+
 def test_an_api_that_is_announced_but_away_is_a_fault(home: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     (home / "ops.json").write_text(json.dumps({"url": url, "pid": 1, "ledger_id": "x"}))

@@ -236,6 +236,31 @@ def test_what_is_left_in_the_group_of_a_tree_without_launcher_is_killed(mark: st
     wait_until(lambda: not marked(mark), within=10, why="the last try")
 
 
+@pytest.mark.parametrize("kinds", [[kind] for kind in KINDS] + [KINDS], ids="+".join)
+def test_the_guard_ends_the_tree_of_a_launcher_that_was_killed(
+    kinds: list[str], mark: str, processes: RealProcesses
+) -> None:
+    child = launch_tree(processes, mark, *kinds)
+    os.kill(parent_of(child.main_pid), signal.SIGKILL)
+    with pytest.raises(WorkspaceError, match="what it had started with it"):
+        drained(child)
+    assert marked(mark) == []
+
+
+@pytest.mark.parametrize("kinds", [[kind] for kind in KINDS] + [KINDS], ids="+".join)
+def test_the_launcher_ends_the_tree_when_its_guard_was_killed(
+    kinds: list[str], mark: str, processes: RealProcesses
+) -> None:
+    child = launch_tree(processes, mark, *kinds)
+    os.kill(child.pid, signal.SIGKILL)
+    assert drained(child) == Exit(code=-signal.SIGKILL)
+    assert marked(mark) == []
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 @pytest.mark.parametrize(
     ("script", "code"), [("exit 0", 0), ("exit 200", 200), ("kill -KILL $$", -9), ("kill -SEGV $$", -11)]
 )

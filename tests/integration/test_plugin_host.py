@@ -219,6 +219,35 @@ def test_a_stubborn_plugin_is_ended_too(site: Path, tmp_path: Path) -> None:
     assert "did not answer" in probe(site, settings(tmp_path, "stubborn", probe_seconds=2))["stubborn"].detail
 
 
+KILLED_ONCE = """
+import os, signal
+from pathlib import Path
+first = Path({first!r})
+if not first.exists():
+    first.touch()
+    os.kill({whom}, signal.SIGKILL)
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("whom", ["os.getpid()", "os.getppid()"])
+def test_a_probe_that_was_killed_from_outside_is_begun_once_more(site: Path, tmp_path: Path, whom: str) -> None:
+    install(
+        site, "unlucky", KILLED_ONCE.format(first=str(tmp_path / "first"), whom=whom) + LANE, module="plugin_unlucky"
+    )
+    assert probe(site, settings(tmp_path, "unlucky"))["unlucky"].ok
+
+
+def test_a_plugin_that_kills_its_probe_every_time_is_degraded(site: Path, tmp_path: Path) -> None:
+    install(
+        site,
+        "deadly",
+        "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nsignal.pause()",
+        module="plugin_deadly",
+    )
+    assert "(exit code -9) without an answer" in probe(site, settings(tmp_path, "deadly"))["deadly"].detail
+
+
 def test_a_lane_without_a_sandbox_is_unavailable_and_says_what_to_configure(site: Path, tmp_path: Path) -> None:
     install(site, "bare", LANE, module="plugin_bare")
     availability = probe(site, settings(tmp_path))["bare"].manifests[0].availability

@@ -1,7 +1,9 @@
 """The seeded world: same seed, same history."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -203,3 +205,132 @@ def test_threads_that_still_run_when_main_returns_are_ended() -> None:
 
     World(13).run(main)
     assert cleaned == ["yes"]
+
+
+def ticking(world: World, beats: list[int]) -> Callable[[Ports], None]:
+    """A process that notes the time each second."""
+
+    def tick(ports: Ports) -> None:
+        while True:
+            ports.clock.sleep(1)
+            beats.append(ports.clock.monotonic())
+
+    def start(_: Ports) -> None:
+        process = world.process("ticking")
+        process.threads.start("main", lambda: tick(process))
+
+    return start
+
+
+def test_a_stopped_process_stays_where_it_is_until_it_goes_on() -> None:
+    world, beats = World(21), list[int]()
+
+    def main(ports: Ports) -> None:
+        ticking(world, beats)(ports)
+        ports.clock.sleep(2.5)
+        world.stop("ticking")
+        assert world.is_stopped("ticking")
+        ports.clock.sleep(10)
+        before = len(beats)
+        world.resume("ticking")
+        ports.clock.sleep(2.5)
+        assert (before, len(beats)) == (2, 5)
+
+    world.run(main)
+
+
+@pytest.mark.parametrize("act", ["kill", "stop"])
+def test_an_ambush_takes_a_process_just_before_a_step(act: Literal["kill", "stop"]) -> None:
+    world, beats = World(22), list[int]()
+
+    def main(ports: Ports) -> None:
+        world.ambush("ticking", act, call="clock.monotonic", count=3)
+        ticking(world, beats)(ports)
+        ports.clock.sleep(60)
+        assert len(beats) == 2, "the third look at the clock did not come"
+        assert world.is_stopped("ticking") == (act == "stop")
+
+    world.run(main)
+    assert f"{act} ticking/main#1 before clock.monotonic" in "\n".join(world.history)
+
+
+def test_ambushes_can_be_called_off() -> None:
+    world, beats = World(23), list[int]()
+
+    def main(ports: Ports) -> None:
+        world.ambush("ticking", "kill", count=5)
+        world.disarm()
+        ticking(world, beats)(ports)
+        ports.clock.sleep(10.5)
+
+    world.run(main)
+    assert len(beats) == 10
+
+
+def test_what_is_told_stands_in_the_history_with_its_process() -> None:
+    world = World(24)
+
+    def main(ports: Ports) -> None:
+        process = world.process("other")
+        process.threads.start("main", lambda: world.tell(f"I am {world.running}")).join()
+
+    world.run(main)
+    assert any(line.endswith(" other | I am other") for line in world.history)
+
+
+def test_a_world_can_be_ended_from_within_a_step() -> None:
+    world, steps = World(25), list[str]()
+
+    def main(ports: Ports) -> None:
+        world.fail(ValueError("enough"))
+        steps.append("the step itself goes on")
+        ports.clock.now()
+        steps.append("never")
+
+    with pytest.raises(SimulationError, match="seed 25: enough") as raised:
+        world.run(main)
+    assert isinstance(raised.value.__cause__, ValueError)
+    assert steps == ["the step itself goes on"]
+
+
+def test_a_thread_that_stays_gets_further_and_the_same_seed_still_gives_the_same_history() -> None:
+    def changes(stay: float) -> int:
+        histories = []
+        for _ in range(2):
+            world = World(26, stay=stay)
+            world.run(sharing)
+            histories.append(world.history)
+        assert histories[0] == histories[1]
+        threads = [line.split(" ", 1)[1].split(":")[0] for line in histories[0]]
+        return sum(one != other for one, other in pairwise(threads))
+
+    assert changes(0.95) < 0.8 * changes(0.0)
+
+
+def test_a_process_that_kills_itself_as_the_world_ends_holds_nothing_up() -> None:
+    world = World(27)
+
+    def main(ports: Ports) -> None:
+        process = world.process("victim")
+
+        def die() -> None:
+            world.fail(ValueError("enough"))
+            world.kill("victim")
+
+        process.threads.start("main", die).join()
+
+    with pytest.raises(SimulationError, match="seed 27: enough"):
+        world.run(main)
+
+
+def test_a_killed_process_starts_no_more_threads() -> None:
+    world, steps = World(28), list[str]()
+
+    def main(ports: Ports) -> None:
+        process = world.process("victim")
+        world.kill("victim")
+        assert process.threads.start("main", lambda: steps.append("never")).join()
+        ports.clock.sleep(1)
+
+    world.run(main)
+    assert steps == []

@@ -73,38 +73,43 @@ def home(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     if free < FREE_BYTES:
         yield fault("disk", f"{free // 1_000_000} MB are free on the disk of {folder}", "make room")
+    wake = folder / "wake"
+    if wake.exists() and not (wake.is_dir() and os.access(wake, os.R_OK | os.W_OK | os.X_OK)):
+        yield note("wake", f"{wake} is no folder of ours to write: changes are noticed a little later", f"rm -r {wake}")
     token = settings.token_path
     if token.exists() and stat.S_IMODE(token.stat().st_mode) & 0o077:
         yield fault("token", f"{token} can be read by other accounts", f"chmod 600 {token}")
 
 
 def ledger(settings: Settings, console: Console) -> Iterator[Finding]:
-    """The ledger opens; SQLite's version and what is known against it."""
+    """The ledger opens; on SQLite, its version and what is known against it."""
     from ua_vp import runtime
-    from ua_vp.ledger import open_ledger
-    from ua_vp.ledger.checkpoint import corrupts_on_checkpoint
+    from ua_vp.ledger import open_ledger, place_of
 
-    bad = corrupts_on_checkpoint(sqlite3.sqlite_version_info)
-    known = f"SQLite {sqlite3.sqlite_version}"
-    if bad:
-        yield note(
-            "sqlite",
-            f"{known} can corrupt a WAL database at a checkpoint; the ledger works around it (one checkpointer)",
-        )
-    else:
-        yield ok("sqlite", f"{known}, without the known fault of WAL checkpoints")
-    if settings.database.url is None and not settings.ledger_path.exists():
-        yield note("ledger", f"there is none yet at {settings.ledger_path}", "`ua-vp up` makes it")
-        return
+    if settings.database.url is None:
+        yield _sqlite()
+        if not settings.ledger_path.exists():
+            yield note("ledger", f"there is none yet at {settings.ledger_path}", "`ua-vp up` makes it")
+            return
     try:
         where = settings.database.url or settings.ledger_path
         opened = open_ledger(where, ports=runtime.real_ports(console.environ), create=False)
         identity = opened.identity
         opened.close()
-        yield ok("ledger", f"{where} opens: {identity.ledger_id}, schema {identity.revision}")
+        yield ok("ledger", f"{place_of(where)} opens: {identity.ledger_id}, schema {identity.revision}")
     except VpError as error:
         remedy = "restore it from a backup" if isinstance(error, LedgerGoneError) else None
         yield fault("ledger", error.detail, remedy)
+
+
+def _sqlite() -> Finding:
+    from ua_vp.ledger.checkpoint import corrupts_on_checkpoint
+
+    known = f"SQLite {sqlite3.sqlite_version}"
+    if not corrupts_on_checkpoint(sqlite3.sqlite_version_info):
+        return ok("sqlite", f"{known}, without the known fault of WAL checkpoints")
+    detail = f"{known} can corrupt a WAL database at a checkpoint; the ledger works around it (one checkpointer)"
+    return note("sqlite", detail)
 
 
 def machine(environ: Mapping[str, str], folder: Path) -> Iterator[Finding]:

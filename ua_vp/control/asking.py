@@ -14,19 +14,14 @@ from ua_vp.ports import Clock, Ids
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moment:
-    """One reading of the clocks, taken before a transaction begins. µs."""
+    """One reading of the clocks, taken before a transaction begins. µs; `boot` is on the clock of the ledger's leases."""
 
     now: int
     boot_id: str
     boot: int
 
-    @classmethod
-    def of(cls, clock: Clock) -> Moment:
-        """The present one."""
-        return cls(now=clock.now(), boot_id=clock.boot_id, boot=clock.boot())
-
     def wall_of(self, deadline: int | None, boot_id: str | None) -> int | None:
-        """A deadline on the boot clock as wall µs; None under another boot, where it means nothing here."""
+        """A deadline of a lease as wall µs; None under another boot, where it means nothing here."""
         if deadline is None or boot_id != self.boot_id:
             return None
         return self.now + deadline - self.boot
@@ -43,7 +38,8 @@ class Asking:
 
     def moment(self) -> Moment:
         """The clocks now."""
-        return Moment.of(self.clock)
+        leases = self.ledger.lease_time()
+        return Moment(now=self.clock.now(), boot_id=leases.boot_id, boot=leases.now)
 
 
 def refuse(pointer: str, detail: str) -> ValidationError:

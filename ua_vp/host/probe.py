@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ua_vp.errors import WorkspaceError
 from ua_vp.host.installed import Installed, Request, find_installed, request_for
 from ua_vp.host.plugin import fix, short_path
 from ua_vp.lane import Manifest, Verdict
@@ -51,6 +53,17 @@ class _Probe:
     def __init__(self, request: Request, ports: Ports, environ: Mapping[str, str]) -> None:
         self._request = request
         self._clock = ports.clock
+        self._processes = ports.processes
+        self._command = Command(
+            argv=(sys.executable, "-P", "-m", "ua_vp.host"),
+            cwd=Path("/"),
+            env={name: value for name, value in environ.items() if name != "UA_VP_TOKEN"},
+            stdin=json.dumps(request.to_json(), default=str).encode(),
+        )
+        self._kills = 0
+        self._start()
+
+    def _start(self) -> None:
         self._answer = bytearray()
         self._words = bytearray()
         self._exit: Exit | None = None
@@ -58,28 +71,28 @@ class _Probe:
         self._late = False
         self._failure: OSError | None = None
         self._child: Child | None = None
-        self._deadline = self._clock.monotonic() + round(request.seconds * MICROS)
-        command = Command(
-            argv=(sys.executable, "-P", "-m", "ua_vp.host"),
-            cwd=Path("/"),
-            env={name: value for name, value in environ.items() if name != "UA_VP_TOKEN"},
-            stdin=json.dumps(request.to_json(), default=str).encode(),
-        )
+        self._deadline = self._clock.monotonic() + round(self._request.seconds * MICROS)
         try:
-            self._child = ports.processes.launch(command)
+            self._child = self._processes.launch(self._command)
         except OSError as error:
             self._failure = error
 
     def step(self) -> bool:
-        """Listen for at most `TURN`; whether the probe is over and its processes are gone."""
+        """Listen for at most `TURN`; whether the probe is over and its processes are gone.
+
+        One that somebody killed (the kernel, out of memory) says nothing of its plugin: it is begun once more.
+        """
         if self._child is None:
             return True
         if self._ended_output:
-            self._exit = self._child.wait(TURN)
+            self._exit = _exit_of(self._child)
         else:
             self._listen(self._child)
         if self._exit is None and self._clock.monotonic() > self._deadline:
             self._end(self._child)
+        if self._exit is not None and self._exit.code == -signal.SIGKILL and not self._late and not self._kills:
+            self._kills += 1
+            self._start()
         return self._exit is not None
 
     def _end(self, child: Child) -> None:
@@ -90,7 +103,7 @@ class _Probe:
             child.terminate()
         else:
             child.kill()
-            self._exit = child.wait()
+            self._exit = _exit_of(child, None)
 
     def _listen(self, child: Child) -> None:
         chunk = child.read(TURN)
@@ -149,6 +162,14 @@ class _Probe:
         last = next((line.strip() for line in reversed(words.splitlines()) if line.strip()), "")
         said = f"; its last words: {last[:300]}" if last else ""
         return {"detail": f"ended the probe (exit code {code}) without an answer{said}", "remedy": fix(plugin)}
+
+
+def _exit_of(child: Child, timeout: float | None = TURN) -> Exit | None:
+    """How it ended, None if it does not in time; without its launcher it was killed, too."""
+    try:
+        return child.wait(timeout)
+    except WorkspaceError:
+        return Exit(code=-signal.SIGKILL)
 
 
 def _where_it_hangs(words: str, plugin: Installed) -> str | None:

@@ -1,10 +1,10 @@
 """The ledger: the only door to the database.
 
 `open_ledger` gives a Ledger; `run` and `read` take Steps, made of the functions of `missions`, `claims`, `sessions`,
-`lanes`, `events` and `tokens`, which are all here too. Nothing of the store behind it shows.
+`operating`, `lanes`, `events` and `tokens`, which are all here too. Nothing of the store behind it shows.
 """
 
-from ua_vp.ledger import claims, events, lanes, missions, sessions, tokens
+from ua_vp.ledger import claims, events, lanes, missions, operating, sessions, tokens
 from ua_vp.ledger.claims import (
     FinishVerdict,
     Reconciled,
@@ -37,7 +37,8 @@ from ua_vp.ledger.lanes import (
     steer_lane,
     update_availability,
 )
-from ua_vp.ledger.ledger import Ledger, open_ledger
+from ua_vp.ledger.leases import LeaseTime, Sightings
+from ua_vp.ledger.ledger import Ledger, open_ledger, place_of
 from ua_vp.ledger.missions import (
     CancelOutcome,
     Dispatched,
@@ -68,6 +69,7 @@ __all__ = [
     "KeyConflict",
     "Keyed",
     "LaneRecord",
+    "LeaseTime",
     "Ledger",
     "LedgerIdentity",
     "Metrics",
@@ -78,6 +80,7 @@ __all__ = [
     "RequeueVerdict",
     "RowFault",
     "Session",
+    "Sightings",
     "Step",
     "Token",
     "Transaction",
@@ -108,8 +111,10 @@ __all__ = [
     "note_progress",
     "open_ledger",
     "open_session",
+    "operating",
     "page_events",
     "page_missions",
+    "place_of",
     "publish_verdicts",
     "reconcile",
     "record_late_outcome",

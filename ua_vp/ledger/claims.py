@@ -25,7 +25,7 @@ from ua_vp.ledger.lanes import takes_missions
 from ua_vp.ledger.reconciling import Reconciled, reconcile
 from ua_vp.ledger.rows import event_of, new, text_of
 from ua_vp.ledger.sessions import extend
-from ua_vp.ledger.tables import attempts, claims, is_due, is_waiting, missions
+from ua_vp.ledger.tables import attempts, claims, is_due, is_passed, is_waiting, missions
 from ua_vp.ledger.transaction import Row, Transaction, insert_all
 from ua_vp.mission import Claim, JsonObject, Status
 
@@ -291,4 +291,4 @@ USAGE = missions.update().where(*_running).values(**new("usage"))
 ATTEMPT_USAGE = attempts.update().where(*_attempt).values(usage_source="reported", **new("usage"))
 ENGAGE = attempts.update().where(*_attempt, attempts.c.engaged_at.is_(None)).values(**new("engaged_at"))
 PUBLISH = missions.update().where(*_ended, missions.c.published_at.is_(None)).values(**new("published_at"))
-MARK = missions.update().where(*_ended, missions.c.marked_at.is_(None)).values(**new("marked_at"))
+MARK = missions.update().where(*_ended, missions.c.marked_at.is_(None), is_passed).values(**new("marked_at"))

@@ -8,6 +8,7 @@ from sqlalchemy import bindparam
 
 from ua_vp.events import ARTIFACTS_IN_EVENT, TERMINAL_EVENT
 from ua_vp.ledger.hashes import FINAL_HASH_VERSION, final_hash
+from ua_vp.ledger.lanes import result_ref_in
 from ua_vp.ledger.rows import event_of, new, text_of
 from ua_vp.ledger.tables import missions
 from ua_vp.ledger.transaction import Row, Transaction
@@ -50,6 +51,25 @@ def end(
             attempt=attempt,
             session_id=session_id,
         )
+    )
+
+
+def end_unclaimed(tx: Transaction, row: Row, ending: Ending, *, since: Status, at: int, actor: Actor) -> None:
+    """`end` as the next attempt, which has no record; folder, receipt and marker come from its lane's reconcile."""
+    result_ref = result_ref_in(tx, row["vp_id"], row["mission_id"])
+    folder = result_ref.removeprefix("workspace://") if result_ref else None
+    end(
+        tx,
+        row,
+        ending,
+        since=since,
+        attempt=row["attempt"] + 1,
+        at=at,
+        actor=actor,
+        session_id=None,
+        result_ref=result_ref,
+        receipt_path=f"{folder}/mission_receipt.json" if folder else None,
+        sync_marker_path=f"{folder}/sync_ready.json" if folder else None,
     )
 
 

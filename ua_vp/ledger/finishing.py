@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 
-from sqlalchemy import bindparam
+from sqlalchemy import bindparam, select, true
 
 from ua_vp.events import EventType
 from ua_vp.ledger.endings import RUN, end
 from ua_vp.ledger.holding import DROP_CLAIM, Holder, hold, worker
 from ua_vp.ledger.rows import LOCKED, event_of, mission_of, new, text_of
-from ua_vp.ledger.tables import attempts, missions
+from ua_vp.ledger.tables import attempts, claims, events, missions
 from ua_vp.ledger.transaction import Row, Transaction
-from ua_vp.mission import Claim, Ending, JsonObject, Mission, RequeueReason, Status
+from ua_vp.mission import Actor, Claim, Ending, JsonObject, Mission, RequeueReason, Status
 
 
 class FinishVerdict(Enum):
@@ -77,10 +78,13 @@ def finish(
 def requeue(
     tx: Transaction, claim: Claim, reason: RequeueReason, *, now: int, backoff: int, detail: str | None
 ) -> RequeueVerdict:
-    """Put a running mission back into the queue, at its old place, due `backoff` µs from now; writes `requeued`."""
+    """Put a running mission back into the queue, at its old place, due `backoff` µs from now; writes `requeued`.
+
+    Done again, after a commit whose answer was lost, it is REQUEUED again and writes nothing.
+    """
     row = _current(tx, claim)
     if row is None:
-        return RequeueVerdict.LEASE_LOST
+        return RequeueVerdict.REQUEUED if _did_put_back(tx, claim, reason) else RequeueVerdict.LEASE_LOST
     if row["cancel_requested"]:
         return RequeueVerdict.CANCEL_FIRST
     if reason.counts and row["tries"] + 1 >= row["max_tries"]:
@@ -92,7 +96,7 @@ def requeue(
         now=now,
         backoff=backoff,
         detail=detail,
-        worker_id=claim.worker_id,
+        actor=worker(claim.worker_id),
         session_id=claim.session_id,
     )
     return RequeueVerdict.REQUEUED
@@ -102,10 +106,13 @@ def supersede(tx: Transaction, claim: Claim, holder: Holder, *, now: int, end_re
     """Fence a running attempt off and give its mission to `holder` at the next one, only to be ended.
 
     For a lane that does not return: its attempt's record ends with `end_reason`, the next attempt has none. None if
-    the claim was lost.
+    the claim was lost. Done again, after a commit whose answer was lost, it gives the same claim again.
     """
     row = _current(tx, claim)
-    return None if row is None else take_over(tx, row, holder, now=now, tries=row["tries"], end_reason=end_reason)
+    if row is not None:
+        return take_over(tx, row, holder, now=now, tries=row["tries"], end_reason=end_reason)
+    taken = tx.first(CLOSING, mission_id=claim.mission_id, attempt=claim.attempt + 1, session_id=holder.session_id)
+    return None if taken is None else hold(tx, taken, holder, closing=True)
 
 
 def take_over(tx: Transaction, row: Row, holder: Holder, *, now: int, tries: int, end_reason: str) -> Claim:
@@ -136,10 +143,10 @@ def put_back(
     now: int,
     backoff: int,
     detail: str | None,
-    worker_id: str,
-    session_id: str,
+    actor: Actor,
+    session_id: str | None,
 ) -> Mission:
-    """`requeue` for the running mission in `row`, done by this worker."""
+    """`requeue` for the running mission in `row`, done by `actor`."""
     tries = row["tries"] + (1 if reason.counts else 0)
     changes = {
         "status": Status.QUEUED.value,
@@ -158,7 +165,7 @@ def put_back(
             row,
             EventType.REQUEUED,
             at=now,
-            actor=worker(worker_id),
+            actor=actor,
             payload={"reason": reason.value, "detail": detail, "tries": tries},
             attempt=row["attempt"],
             session_id=session_id,
@@ -170,6 +177,12 @@ def put_back(
 def end_attempt(tx: Transaction, mission_id: str, attempt: int, *, at: int, reason: str) -> None:
     """Write the end of an attempt's record, if it has one."""
     tx.run(END_ATTEMPT, mission_id=mission_id, attempt=attempt, new_ended_at=at, new_end_reason=reason)
+
+
+def _did_put_back(tx: Transaction, claim: Claim, reason: RequeueReason) -> bool:
+    """Whether this claim's own worker has put the mission back, for this reason."""
+    fence = {"mission_id": claim.mission_id, "attempt": claim.attempt, "session_id": claim.session_id}
+    return any(json.loads(row["payload"])["reason"] == reason.value for row in tx.rows(OWN_REQUEUES, **fence))
 
 
 def _current(tx: Transaction, claim: Claim) -> Row | None:
@@ -191,4 +204,17 @@ PUT_BACK = (
 TAKE = missions.update().where(*_running).values(**new("attempt", "tries", "updated_at"))
 END_ATTEMPT = attempts.update().where(*_attempt, attempts.c.ended_at.is_(None)).values(**new("ended_at", "end_reason"))
 ATTEMPT_USAGE = attempts.update().where(*_attempt).values(usage_source="reported", **new("usage"))
+CLOSING = (
+    select(missions)
+    .join(claims, claims.c.mission_id == missions.c.mission_id)
+    .where(*_running, claims.c.attempt == missions.c.attempt, claims.c.session_id == bindparam("session_id"))
+    .where(claims.c.closing == true())
+)
+"""A running mission that its session holds only to end it."""
+OWN_REQUEUES = select(events.c.payload).where(
+    events.c.mission_id == bindparam("mission_id"),
+    events.c.type == EventType.REQUEUED.value,
+    events.c.attempt == bindparam("attempt"),
+    events.c.session_id == bindparam("session_id"),
+)
 LATE = attempts.update().where(*_attempt, attempts.c.late_outcome.is_(None)).values(**new("late_outcome"))

@@ -52,7 +52,7 @@ def hold(tx: Transaction, row: Row, holder: Holder, *, closing: bool = False) ->
     )
 
 
-def held(tx: Transaction, claim: Claim, stamp: Literal["published_at", "marked_at"]) -> bool:
+def held(tx: Transaction, claim: Claim, stamp: Literal["published_at", "blocked_at", "marked_at"]) -> bool:
     """Whether the mission ended with this attempt and has the stamp."""
     row = tx.first(STAMPED, mission_id=claim.mission_id, attempt=claim.attempt)
     return row is not None and row[stamp] is not None
@@ -65,6 +65,6 @@ def worker(worker_id: str) -> Actor:
 
 INSERT = insert_all(claims)
 DROP_CLAIM = claims.delete().where(claims.c.mission_id == bindparam("mission_id"))
-STAMPED = select(missions.c.published_at, missions.c.marked_at).where(
+STAMPED = select(missions.c.published_at, missions.c.blocked_at, missions.c.marked_at).where(
     missions.c.mission_id == bindparam("mission_id"), missions.c.attempt == bindparam("attempt")
 )

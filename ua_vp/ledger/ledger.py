@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import ArgumentError
 
 from ua_vp.errors import ConfigurationError, LedgerGoneError
-from ua_vp.ledger.engine import Store, driver_of, patiently
+from ua_vp.ledger.engine import Store, driver_of, let_go, patiently
+from ua_vp.ledger.leases import CLOCK, DATABASE, LeaseTime
 from ua_vp.ledger.migrate import bring_up
 from ua_vp.ledger.sqlite import open_file
 from ua_vp.ledger.transaction import LedgerIdentity, Statements, Step, Transaction
@@ -21,6 +23,8 @@ T = TypeVar("T")
 
 BUSY_SECONDS = 5.0
 """How long a Step waits for the write lock of another process."""
+POSTGRESQL = ("postgresql+psycopg", "postgresql")
+"""Schemes of the URL of a database."""
 IDLE_READERS = 16
 """So many connections for reading are kept open while nobody reads."""
 
@@ -69,6 +73,25 @@ class Ledger:
         """
         return patiently(lambda: self._read_once(step), self._store, self._ports, limit=self._busy_seconds)
 
+    def check(self) -> None:
+        """Look, without waiting for anything, whether this is still the ledger that was opened. Any thread.
+
+        Raises:
+            LedgerGoneError: the file is away or was replaced, or its disk cannot be trusted.
+        """
+        self._writer.check()
+
+    def lease_time(self) -> LeaseTime:
+        """What the clock reads that the leases of this ledger are deadlines on. Any thread.
+
+        Raises:
+            LedgerBusyError, LedgerGoneError: as `read`, where it is the database's.
+        """
+        if self._store.own_clock:
+            return LeaseTime(boot_id=DATABASE, now=self.read(lambda tx: int(tx.value(CLOCK))), steady=False)
+        clock = self._ports.clock
+        return LeaseTime(boot_id=clock.boot_id, now=clock.boot(), steady=True)
+
     def watch(self, on_change: Callable[[], None]) -> Watch:
         """Have `on_change` called, on a thread of its own, after anybody committed; see `Watch`."""
         watch = patiently(
@@ -109,7 +132,7 @@ class Ledger:
             finally:
                 if self._store.in_transaction(driver):
                     driver.execute("ROLLBACK")
-                sound = True
+                sound = self._store.alive(driver)
             self._store.verify()
             return result
         finally:
@@ -121,7 +144,7 @@ class Ledger:
             if keep:
                 self._idle.append(connection)
         if not keep:
-            connection.close()
+            let_go(connection, alive=sound)
 
 
 def open_ledger(
@@ -131,11 +154,10 @@ def open_ledger(
 
     Raises:
         LedgerGoneError: it is not there and may not be made, or cannot be opened; says what to do.
-        LedgerBusyError: another process kept it locked.
+        LedgerBusyError: another process kept it locked, or its server is away.
         ConfigurationError: it was written by a release that this one cannot work beside, or it is no ledger.
     """
-    path = _path_of(path_or_url)
-    store = open_file(path, create=create, unique=ports.ids.uuid7())
+    store = _store_at(path_or_url, ports, create=create)
     connection = patiently(store.open_writer, store, ports, limit=busy_seconds)
     opened = False
     try:
@@ -145,6 +167,7 @@ def open_ledger(
             ports,
             limit=busy_seconds,
         )
+        store.keep_to(identity.ledger_id, identity.epoch)
         ledger = Ledger(connection, store, identity, ports, busy_seconds=busy_seconds)
         opened = True
         return ledger
@@ -153,12 +176,25 @@ def open_ledger(
             connection.close()
 
 
-def _path_of(path_or_url: Path | str) -> Path:
-    if isinstance(path_or_url, Path):
-        return path_or_url.absolute()
-    if path_or_url.startswith("sqlite:///"):
-        return Path(path_or_url.removeprefix("sqlite:///")).absolute()
-    if "://" in path_or_url:
-        scheme = path_or_url.split("://", 1)[0]
-        raise ConfigurationError(f"a ledger on {scheme} is not supported by this release; give the path of a file")
-    return Path(path_or_url).absolute()
+def place_of(path_or_url: Path | str) -> str:
+    """Where a ledger is, for people: of a database's URL neither the password nor the options, which may hold one."""
+    if isinstance(path_or_url, Path) or not path_or_url.startswith(POSTGRESQL):
+        return str(path_or_url)
+    try:
+        url = make_url(path_or_url)
+    except (ArgumentError, ValueError):
+        return "the database"
+    return f"postgresql://{url.host or 'localhost'}:{url.port or 5432}/{url.database}"
+
+
+def _store_at(path_or_url: Path | str, ports: Ports, *, create: bool) -> Store:
+    if isinstance(path_or_url, str) and "://" in path_or_url:
+        scheme, rest = path_or_url.split("://", 1)
+        if scheme in POSTGRESQL:
+            from ua_vp.ledger.postgres import open_database
+
+            return open_database(path_or_url, ports.clock)
+        if scheme != "sqlite" or not rest.startswith("/"):
+            raise ConfigurationError(f"no ledger is kept on {scheme}; give the path of a file, or {POSTGRESQL[0]}://…")
+        path_or_url = rest[1:]
+    return open_file(Path(path_or_url).absolute(), ports.bells, create=create)

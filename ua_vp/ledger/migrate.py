@@ -116,6 +116,6 @@ def _identity(connection: Connection) -> LedgerIdentity | None:
 
 def _refuse_strangers(connection: Connection, *, create: bool) -> None:
     if inspect(connection).get_table_names():
-        raise ConfigurationError("the file holds a database, but no ledger of ua-vp; name another path")
+        raise ConfigurationError("it holds a database, but no ledger of ua-vp; name another path or database")
     if not create:
-        raise LedgerGoneError("the file is empty, not a ledger; put the ledger back, or start the product to make one")
+        raise LedgerGoneError("it is empty, not a ledger; put the ledger back, or start the product to make one")

@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import Select, bindparam, func, select, tuple_
 
 from ua_vp.events import EventType, NewEvent
-from ua_vp.ledger.endings import QUEUE, end
+from ua_vp.ledger.endings import QUEUE, end_unclaimed
 from ua_vp.ledger.hashes import ROW_HASH_VERSION, row_hash
-from ua_vp.ledger.lanes import result_ref_in
 from ua_vp.ledger.metrics import Durations, Metrics, counts
 from ua_vp.ledger.rows import LOCKED, WITH_CLAIM, attempt_of, mission_of, new, text_of
 from ua_vp.ledger.tables import STAMPS, attempts, is_open, missions
@@ -228,23 +227,9 @@ def _of_statuses(query: Select[Any], statuses: Sequence[Status]) -> Select[Any]:
 
 
 def _cancel_queued(tx: Transaction, row: Row, *, reason: str, actor: Actor, now: int) -> None:
-    """End it as the next attempt, which has no record; folder, receipt and marker come from its lane's reconcile."""
-    result_ref = result_ref_in(tx, row["vp_id"], row["mission_id"])
-    folder = result_ref.removeprefix("workspace://") if result_ref else None
     ending = Ending(status=Status.CANCELLED, summary=f"Cancelled before it started: {reason}", cancel_reason=reason)
-    end(
-        tx,
-        row | {"cancel_requested": True, "cancel_reason": reason, "cancelled_by": actor.name},
-        ending,
-        since=QUEUE,
-        attempt=row["attempt"] + 1,
-        at=now,
-        actor=actor,
-        session_id=None,
-        result_ref=result_ref,
-        receipt_path=f"{folder}/mission_receipt.json" if folder else None,
-        sync_marker_path=f"{folder}/sync_ready.json" if folder else None,
-    )
+    asked = {"cancel_requested": True, "cancel_reason": reason, "cancelled_by": actor.name}
+    end_unclaimed(tx, row | asked, ending, since=QUEUE, at=now, actor=actor)
 
 
 BY_ID = WITH_CLAIM.where(missions.c.mission_id == bindparam("mission_id"))

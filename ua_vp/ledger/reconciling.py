@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select
 
 from ua_vp.ledger.finishing import put_back, take_over
-from ua_vp.ledger.holding import Holder, hold
+from ua_vp.ledger.holding import Holder, hold, worker
+from ua_vp.ledger.leases import Judge, by_the_clock
 from ua_vp.ledger.rows import LOCKED, new
 from ua_vp.ledger.sessions import extend, report_lost
-from ua_vp.ledger.tables import claims, is_open, is_unmarked, missions
+from ua_vp.ledger.tables import claims, is_open, is_passed, is_unmarked, missions
 from ua_vp.ledger.transaction import Row, Transaction
 from ua_vp.mission import Claim, Mission, RequeueReason, Status
 
@@ -35,28 +36,39 @@ def reconcile(
     boot_now: int,
     deadline: int,
     limit: int,
+    judge: Judge | None = None,
 ) -> Reconciled:
     """Set right what dead workers of the lane left, at most `limit` missions; start with renewing our own claims.
 
     Our own claims are never taken, however late we are: renewing them comes first, in the same transaction. A running
     mission whose claim is dead goes back to the queue; if its tries are used up or a cancel was requested, it becomes
     ours at the next attempt, to be ended. An ended mission without a marker (not blocked, or released) that nobody
-    holds becomes ours at its last attempt, to be published.
+    holds becomes ours at its last attempt, to be published. Which claims and sessions of others are dead, `judge` says;
+    without one, the clock at `boot_now`.
     """
     extend(tx, session_id, now=now, boot_id=boot_id, deadline=deadline)
     tx.run(RENEW_OWN, session_id=session_id, new_boot=boot_id, new_deadline=deadline)
-    clock: dict[str, str | int] = {"boot_id": boot_id, "boot_now": boot_now}
+    judge = judge or by_the_clock(boot_id, boot_now)
     us = Holder(session_id=session_id, worker_id=worker_id, boot_id=boot_id, deadline=deadline)
-    requeued: list[Mission] = []
-    closing: list[Claim] = []
-    for dead in tx.rows(DEAD, vp_id=vp_id, session_id=session_id, **clock, limit=limit):
-        taken = _take_up(tx, dead, us, now=now)
-        closing.append(taken) if isinstance(taken, Claim) else requeued.append(taken)
-    left = max(0, limit - len(requeued) - len(closing))
-    unmarked = tx.rows(UNMARKED, vp_id=vp_id, session_id=session_id, **clock, limit=left)
-    closing += [hold(tx, row, us, closing=True) for row in unmarked]
-    lost = report_lost(tx, vp_id=vp_id, but=session_id, by=worker_id, now=now, boot_id=boot_id, boot_now=boot_now)
-    return Reconciled(requeued=requeued, closing=closing, lost_sessions=lost)
+    held = tx.rows(HELD_BY_OTHERS, vp_id=vp_id, session_id=session_id)
+    dead = [row for row in held if judge(row["mission_id"], row["boot"], row["deadline"])]
+    running = [row for row in dead if row["completed_at"] is None] + tx.rows(UNHELD, vp_id=vp_id, limit=limit)
+    ended = [row for row in dead if row["completed_at"] is not None] + tx.rows(UNMARKED, vp_id=vp_id, limit=limit)
+    ended.sort(key=lambda row: row["completed_at"])
+    taken = [_take_up(tx, row, us, now=now) for row in running[:limit]]
+    taken += [_to_publish(tx, row, us) for row in ended[: limit - len(taken)]]
+    lost = report_lost(tx, vp_id=vp_id, but=session_id, by=worker_id, now=now, judge=judge)
+    return Reconciled(
+        requeued=[it for it in taken if isinstance(it, Mission)],
+        closing=[it for it in taken if isinstance(it, Claim)],
+        lost_sessions=lost,
+    )
+
+
+def _to_publish(tx: Transaction, ended: Row, us: Holder) -> Claim:
+    row = tx.first(LOCKED, mission_id=ended["mission_id"])
+    assert row is not None, "it was read in this transaction"
+    return hold(tx, row, us, closing=True)
 
 
 def _take_up(tx: Transaction, dead: Row, us: Holder, *, now: int) -> Mission | Claim:
@@ -75,31 +87,33 @@ def _take_up(tx: Transaction, dead: Row, us: Holder, *, now: int) -> Mission | C
         now=now,
         backoff=0,
         detail=f"worker {dead['worker_id']} lost its lease",
-        worker_id=us.worker_id,
+        actor=worker(us.worker_id),
         session_id=us.session_id,
     )
 
 
-_of_lane = missions.c.vp_id == bindparam("vp_id")
-_nobody = claims.c.mission_id.is_(None) | (
-    (claims.c.session_id != bindparam("session_id"))
-    & ((claims.c.boot != bindparam("boot_id")) | (claims.c.deadline < bindparam("boot_now")))
-)
-"""No live claim, and none of our own."""
 _with_claim = missions.outerjoin(claims, claims.c.mission_id == missions.c.mission_id)
+_is_to_publish = is_unmarked & is_passed
+_found = select(
+    missions.c.mission_id,
+    missions.c.completed_at,
+    claims.c.worker_id,
+    claims.c.closing,
+    claims.c.boot,
+    claims.c.deadline,
+)
+_unheld = _found.select_from(_with_claim).where(missions.c.vp_id == bindparam("vp_id"), claims.c.mission_id.is_(None))
 
 RENEW_OWN = claims.update().where(claims.c.session_id == bindparam("session_id")).values(**new("boot", "deadline"))
-DEAD = (
-    select(missions.c.mission_id, claims.c.worker_id, claims.c.closing)
-    .select_from(_with_claim)
-    .where(_of_lane, is_open, missions.c.status == Status.RUNNING.value, _nobody)
+HELD_BY_OTHERS = (
+    _found.select_from(claims.join(missions, claims.c.mission_id == missions.c.mission_id))
+    .where(claims.c.vp_id == bindparam("vp_id"), claims.c.session_id != bindparam("session_id"))
+    .where(is_open | _is_to_publish)
+    .order_by(missions.c.created_at)
+)
+UNHELD = (
+    _unheld.where(is_open, missions.c.status == Status.RUNNING.value)
     .order_by(missions.c.created_at)
     .limit(bindparam("limit"))
 )
-UNMARKED = (
-    select(missions)
-    .select_from(_with_claim)
-    .where(_of_lane, is_unmarked, missions.c.blocked_at.is_(None) | missions.c.released_at.is_not(None), _nobody)
-    .order_by(missions.c.completed_at)
-    .limit(bindparam("limit"))
-)
+UNMARKED = _unheld.where(_is_to_publish).order_by(missions.c.completed_at).limit(bindparam("limit"))

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from sqlalchemy import bindparam, select
 
 from ua_vp.events import EventType, NewEvent
+from ua_vp.ledger.leases import Judge
 from ua_vp.ledger.tables import sessions
 from ua_vp.ledger.transaction import Row, Transaction, insert_all
 from ua_vp.mission import Actor, JsonObject
@@ -17,7 +18,7 @@ SessionState: TypeAlias = Literal["live", "stale", "closed"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """A worker process as the ledger knows it; `lease_deadline` is µs on the boot clock of `lease_boot`."""
+    """A worker process as the ledger knows it; `lease_deadline` is µs on the clock that `lease_boot` names."""
 
     session_id: str
     vp_id: str
@@ -84,12 +85,13 @@ def extend(tx: Transaction, session_id: str, *, now: int, boot_id: str, deadline
     return True
 
 
-def report_lost(tx: Transaction, *, vp_id: str, but: str, by: str, now: int, boot_id: str, boot_now: int) -> list[str]:
-    """Write `lost`, once, for each session of the lane (not `but`) whose lease ran out, as seen by worker `by`.
+def report_lost(tx: Transaction, *, vp_id: str, but: str, by: str, now: int, judge: Judge) -> list[str]:
+    """Write `lost`, once, for each session of the lane (not `but`) whose lease is over, as seen by worker `by`.
 
-    Returns their ids.
+    Returns their ids, the one that was opened first before.
     """
-    lost = [session_of(row) for row in tx.rows(UNREPORTED, vp_id=vp_id, but=but, boot_id=boot_id, boot_now=boot_now)]
+    others = [session_of(row) for row in tx.rows(UNREPORTED, vp_id=vp_id, but=but)]
+    lost = [it for it in others if judge(it.session_id, it.lease_boot, it.lease_deadline)]
     for session in lost:
         tx.run(LOSE, session_id=session.session_id, new_lost_at=now)
         payload = {"worker_id": session.worker_id}
@@ -135,10 +137,13 @@ EXTEND = (
         lost_at=None,
     )
 )
-UNREPORTED = select(sessions).where(
-    sessions.c.vp_id == bindparam("vp_id"),
-    sessions.c.session_id != bindparam("but"),
-    sessions.c.closed_at.is_(None),
-    sessions.c.lost_at.is_(None),
-    (sessions.c.lease_boot != bindparam("boot_id")) | (sessions.c.lease_deadline < bindparam("boot_now")),
+UNREPORTED = (
+    select(sessions)
+    .where(
+        sessions.c.vp_id == bindparam("vp_id"),
+        sessions.c.session_id != bindparam("but"),
+        sessions.c.closed_at.is_(None),
+        sessions.c.lost_at.is_(None),
+    )
+    .order_by(sessions.c.opened_at)
 )

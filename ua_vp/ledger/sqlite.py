@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,8 +13,9 @@ import sqlalchemy
 from sqlalchemy import Connection, Dialect
 
 from ua_vp.errors import LedgerGoneError
-from ua_vp.ledger.checkpoint import Checkpointer, corrupts_on_checkpoint
+from ua_vp.ledger.checkpoint import Checkpointer
 from ua_vp.ledger.engine import Driver, Trouble
+from ua_vp.ports import Bell, Bells
 
 PRAGMAS = (
     "PRAGMA busy_timeout=0",  # the waiting is ours, over the clock of the ports
@@ -21,8 +24,11 @@ PRAGMAS = (
     "PRAGMA recursive_triggers=ON",
     "PRAGMA trusted_schema=OFF",
     "PRAGMA cell_size_check=ON",
+    "PRAGMA wal_autocheckpoint=0",  # checkpoints are ours, too
     "PRAGMA journal_size_limit=0",  # a restarted log is cut to what it holds, so its size tells how much waits in it
 )
+WAKE_FOLDER = "wake"
+"""Beside the file: where those who listen hang their bells."""
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 STATEMENT = {
     *(sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG),
@@ -33,10 +39,10 @@ STATEMENT = {
 class SqliteStore:
     """One ledger file at `path`, which must exist; see `Store` for the promises."""
 
-    def __init__(self, path: Path, *, version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
+    def __init__(self, path: Path, bells: Bells) -> None:
         self._path = path
+        self._bells = bells
         self._identity: tuple[int, int] | None = None
-        self._own_checkpoints = corrupts_on_checkpoint(version)
         self._engine = sqlalchemy.create_engine(
             "sqlite+pysqlite://",
             creator=self._connect,
@@ -56,6 +62,16 @@ class SqliteStore:
     def errors(self) -> tuple[type[Exception], ...]:
         """The driver's, and SQLAlchemy's around them."""
         return sqlite3.Error, sqlalchemy.exc.DBAPIError
+
+    @property
+    def savepoints(self) -> bool:
+        """Yes: they cost next to nothing here."""
+        return True
+
+    @property
+    def own_clock(self) -> bool:
+        """No: one machine has it, whose boot clock is good."""
+        return False
 
     def open_writer(self) -> Connection:
         """A connection that may write."""
@@ -110,10 +126,18 @@ class SqliteStore:
         """COMMIT; returns when the log is on the disk."""
         driver.execute("COMMIT")
 
+    def certain(self, driver: Driver, error: BaseException) -> bool:
+        """Whether a commit that failed recorded nothing: if there was no room, or no lock; never after an error of the disk."""
+        return self.trouble(error) in {Trouble.FULL, Trouble.BUSY}
+
     def in_transaction(self, driver: Driver) -> bool:
         """Whether a transaction is open."""
         assert isinstance(driver, sqlite3.Connection)
         return driver.in_transaction
+
+    def alive(self, driver: Driver) -> bool:
+        """Always: a file is not lost as a connection is."""
+        return True
 
     def trouble(self, error: BaseException) -> Trouble | None:
         """By SQLite's primary result code."""
@@ -127,6 +151,9 @@ class SqliteStore:
             return Trouble.FULL
         return Trouble.STATEMENT if code in STATEMENT else Trouble.GONE
 
+    def keep_to(self, ledger_id: str, epoch: int) -> None:
+        """Nothing to do: device and inode say more, and sooner."""
+
     def verify(self) -> None:
         """Compare device and inode with those of the file that was opened: a deleted file goes on taking writes.
 
@@ -139,14 +166,21 @@ class SqliteStore:
             )
 
     def tidy(self, driver: Driver) -> None:
-        """Where SQLite's own checkpoints can corrupt the file, do ours."""
-        if self._own_checkpoints:
-            self._checkpointer.run_if_due(driver, self.begin_writing)
+        """Empty the log into the file when it is long."""
+        self._checkpointer.run_if_due(driver, self.begin_writing)
 
     def changes(self, driver: Driver) -> int:
         """SQLite's `data_version`."""
         (version,) = driver.execute("PRAGMA data_version").fetchone()
         return int(version)
+
+    def listen(self) -> Bell:
+        """A bell in the folder beside the file."""
+        return self._bells.hang(self._path.with_name(WAKE_FOLDER))
+
+    def announce(self) -> None:
+        """Ring the bells of every process that has this file, or another in its folder, open."""
+        self._bells.ring(self._path.with_name(WAKE_FOLDER))
 
     def close(self) -> None:
         """Close what the checkpointer holds."""
@@ -175,38 +209,31 @@ class SqliteStore:
         )
         for pragma in PRAGMAS:
             connection.execute(pragma)
-        if self._own_checkpoints:
-            connection.execute("PRAGMA wal_autocheckpoint=0")
         return connection
 
 
-def open_file(path: Path, *, create: bool, unique: str) -> SqliteStore:
-    """The store in the file at `path`; `unique` is part of a temporary name.
+def open_file(path: Path, bells: Bells, *, create: bool) -> SqliteStore:
+    """The store in the file at `path`.
 
     Raises:
         LedgerGoneError: it is not there, and (with `create`) cannot be made.
     """
     if create and not path.exists():
-        make_file(path, beside=path.with_name(f".{path.name}.{unique}"))
-    return SqliteStore(path)
+        make_file(path)
+    return SqliteStore(path, bells)
 
 
-def make_file(path: Path, *, beside: Path) -> None:
+def make_file(path: Path) -> None:
     """Put an empty file at `path` if nothing is there, readable and writable for the group.
 
-    It is made `beside` and linked: closing a descriptor of the file itself would drop SQLite's locks on it.
+    In one step, so that a crash leaves nothing, and without a descriptor: closing it would drop SQLite's locks on it.
 
     Raises:
         LedgerGoneError: the folder cannot be made or written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o770)
-        os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660))
-        try:
-            os.link(beside, path)
-        except FileExistsError:
-            pass  # somebody else made it meanwhile
-        finally:
-            os.unlink(beside)
+        with suppress(FileExistsError):  # somebody else made it meanwhile
+            os.mknod(path, stat.S_IFREG | 0o660)
     except OSError as error:
         raise LedgerGoneError(f"no ledger can be made at {path} ({error.strerror}); see to the folder") from error

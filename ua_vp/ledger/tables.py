@@ -14,6 +14,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -125,6 +126,8 @@ is_open = m.completed_at.is_(None)
 is_finished = m.completed_at.is_not(None)
 is_unmarked = is_finished & m.marked_at.is_(None)
 """The conditions of the partial indexes: a statement that repeats one word for word is served by its index."""
+is_passed = m.blocked_at.is_(None) | m.released_at.is_not(None)
+"""Whether a mission may have its marker: nothing blocks it, or no longer."""
 
 
 def _partial(name: str, *columns: ColumnElement[Any], where: ColumnElement[bool], unique: bool = False) -> Index:
@@ -199,7 +202,7 @@ sessions = Table(
 events = Table(
     "vp_events",
     metadata,
-    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("seq", Serial, Identity(always=True), primary_key=True),
     Column("epoch", Integer, nullable=False),
     Column("type", Text, nullable=False),
     Column("at", Instant, nullable=False),

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection
 
 from ua_vp.errors import LedgerGoneError, OutcomeUnknownError, VpError
-from ua_vp.ledger.engine import Store, Trouble, driver_of, explain, wait_for_write_lock
+from ua_vp.ledger.engine import Pauses, Store, Trouble, driver_of, explain, let_go, wait_for_write_lock
 from ua_vp.ledger.transaction import LedgerIdentity, Statements, Step, Transaction
 from ua_vp.ports import Ports, Queue, Signal
 
@@ -49,7 +49,11 @@ class Stop:
 
 
 class TransactionLostError(Exception):
-    """An error in one Step ended the transaction of all; nothing of it was recorded."""
+    """An error in one Step, its cause, ended the transaction of all; nothing of it was recorded."""
+
+
+class ConnectionLostError(Exception):
+    """The store went away before COMMIT was sent; nothing was recorded."""
 
 
 class Writer:
@@ -66,6 +70,7 @@ class Writer:
         busy_seconds: float,
     ) -> None:
         self._connection = connection
+        self._driver = driver_of(connection)
         self._store = store
         self._statements = statements
         self._identity = identity
@@ -109,7 +114,7 @@ class Writer:
             while batch := self._next_batch():
                 self._run_batch(batch)
         finally:
-            self._connection.close()
+            let_go(self._connection, alive=self._store.alive(self._driver))
             self._store.close()
 
     def _next_batch(self) -> list[Job[object]]:
@@ -127,18 +132,27 @@ class Writer:
 
     def _run_batch(self, batch: list[Job[object]]) -> None:
         try:
-            self._refuse_if_broken()
+            self.check()  # each time: what is away may come back, a mount, a folder that somebody renamed
             self._commit(batch)
             self._store.verify()
-        except LedgerGoneError as gone:
-            self._broken = gone.detail
-            self._answer(batch, gone)
+        except TransactionLostError as lost:
+            self._run_alone(batch, lost)
         except VpError as error:
             self._answer(batch, error)
         else:
             self.batches += 1
+            self._store.announce()
             self._answer(batch, None)
             self._tidy()
+
+    def check(self) -> None:
+        """Whether Steps can be taken at all, without waiting for anything; on any thread.
+
+        Raises:
+            LedgerGoneError: the store is away or another one, or its disk cannot be trusted.
+        """
+        self._refuse_if_broken()
+        self._store.verify()
 
     def _refuse_if_broken(self) -> None:
         if self._broken is not None:
@@ -149,42 +163,74 @@ class Writer:
         for job in batch:
             job.answer(type(error)(error.detail) if error else None)
 
+    def _run_alone(self, batch: list[Job[object]], lost: TransactionLostError) -> None:
+        """Each Step again, in a transaction of its own: whoever is at fault hears of it, and nobody else."""
+        if len(batch) == 1:
+            assert lost.__cause__ is not None
+            batch[0].answer(self._as_ours(lost.__cause__))
+            return
+        for job in batch:
+            self._run_batch([job])
+
     def _commit(self, batch: list[Job[object]]) -> None:
-        """One transaction for the whole batch.
+        """One transaction for the whole batch; a connection lost before its COMMIT is made again, and so is the batch.
 
         Raises:
             VpError: nothing of it was recorded, or (OutcomeUnknownError) nobody knows.
+            TransactionLostError: nothing of it was recorded; each Step may do better alone.
         """
+        pauses = Pauses(self._ports, limit=self._busy_seconds)
+        while True:
+            try:
+                return self._commit_once(batch)
+            except ConnectionLostError as lost:
+                if not pauses.take(Trouble.AWAY):
+                    cause = lost.__cause__ or lost
+                    raise explain(Trouble.AWAY, cause) or cause from cause
+
+    def _commit_once(self, batch: list[Job[object]]) -> None:
         self._begin()
         tx = Transaction(self._connection, self._statements, self._identity)
         try:
             for job in batch:
                 self._run_step(tx, job)
         except TransactionLostError as lost:
+            self._roll_back()
+            if not self._store.savepoints:
+                raise
             cause = lost.__cause__
             assert cause is not None
             raise explain(self._store.trouble(cause), cause) or LedgerGoneError(str(cause)) from cause
         self._finish()
 
     def _begin(self) -> None:
-        driver = driver_of(self._connection)
         try:
-            wait_for_write_lock(lambda: self._store.begin_writing(driver), self._ports, limit=self._busy_seconds)
+            if not self._store.alive(self._driver):
+                let_go(self._connection, alive=False)
+                self._connection = self._store.open_writer()
+                self._driver = driver_of(self._connection)
+            wait_for_write_lock(lambda: self._store.begin_writing(self._driver), self._ports, limit=self._busy_seconds)
         except self._store.errors as error:
-            raise explain(self._store.trouble(error), error) or error from error
+            trouble = self._store.trouble(error)
+            if trouble is Trouble.AWAY:
+                raise ConnectionLostError from error
+            raise explain(trouble, error) or error from error
 
     def _run_step(self, tx: Transaction, job: Job[object]) -> None:
-        """Run one Step; if it raises, only what it did is undone."""
-        driver = driver_of(self._connection)
-        driver.execute("SAVEPOINT step")
+        """Run one Step; if it raises, only what it did is undone, or (without savepoints) the whole batch."""
+        if self._store.savepoints:
+            self._driver.execute("SAVEPOINT step")
         try:
             job.attempt(tx)
         except BaseException as error:
-            job.error = self._as_ours(error)
-            if not self._store.in_transaction(driver):
+            if not self._store.alive(self._driver):
+                raise ConnectionLostError from error
+            if not self._store.savepoints or not self._store.in_transaction(self._driver):
                 raise TransactionLostError from error
-            driver.execute("ROLLBACK TO step")
-        driver.execute("RELEASE step")
+            job.error = self._as_ours(error)
+            self._driver.execute("ROLLBACK TO step")
+        if self._store.savepoints:
+            self._driver.execute("RELEASE step")
 
     def _as_ours(self, error: BaseException) -> BaseException:
         ours = explain(self._store.trouble(error), error)
@@ -194,25 +240,36 @@ class Writer:
 
     def _finish(self) -> None:
         """COMMIT; if it fails, say whether that is certain."""
-        driver = driver_of(self._connection)
         try:
-            self._store.commit(driver)
+            self._store.commit(self._driver)
         except self._store.errors as error:
-            trouble = self._store.trouble(error)
-            if self._store.in_transaction(driver):
-                driver.execute("ROLLBACK")
-            certain = explain(trouble, error) if trouble in {Trouble.FULL, Trouble.BUSY} else None
-            if certain is not None:
-                raise certain from error
-            self._broken = f"a commit failed ({error}): the disk cannot be trusted; see to it, then start again"
+            certain, alive = self._store.certain(self._driver, error), self._store.alive(self._driver)
+            self._roll_back()
+            if certain and not alive:
+                raise ConnectionLostError from error
+            if certain and not self._store.savepoints:
+                raise TransactionLostError from error
+            if certain:
+                raise explain(self._store.trouble(error), error) or error from error
+            if alive:
+                self._broken = f"a commit failed ({error}): the disk cannot be trusted; see to it, then start again"
             raise OutcomeUnknownError(
                 f"whether it was recorded is unknown ({error}); read again by key before doing it again"
             ) from error
 
+    def _roll_back(self) -> None:
+        """Undo what is open; a connection that is lost meanwhile undoes it too."""
+        try:
+            if self._store.in_transaction(self._driver):
+                self._driver.execute("ROLLBACK")
+        except self._store.errors:
+            if self._store.alive(self._driver):
+                raise
+
     def _tidy(self) -> None:
         """After the answers: a checkpoint that fails costs nobody anything, the log only stays longer."""
         try:
-            self._store.tidy(driver_of(self._connection))
+            self._store.tidy(self._driver)
         except self._store.errors as error:
             if explain(self._store.trouble(error), error) is None:
                 raise

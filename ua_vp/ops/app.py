@@ -64,11 +64,7 @@ def create_app(parts: OpsParts) -> Starlette:
 @asynccontextmanager
 async def _lifespan(running: Running) -> AsyncIterator[None]:
     parts = running.parts
-    made = await run_in_threadpool(
-        ensure_first_token, parts.settings.token_path, ledger=parts.ledger, ports=parts.ports
-    )
-    if made:
-        structlog.get_logger("ua_vp.ops").info("token_made", path=str(parts.settings.token_path))
+    await run_in_threadpool(ensure_first_token, parts.settings.token_path, ledger=parts.ledger, ports=parts.ports)
     running.feed.start()
     noting = asyncio.create_task(_write_last_use(running))
     try:

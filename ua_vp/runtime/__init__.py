@@ -1,10 +1,11 @@
-"""The real ports: this machine's clocks, threads, timers, processes and files."""
+"""The real ports: this machine's clocks, threads, timers, processes, files and bells."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from ua_vp.ports import Ports
+from ua_vp.runtime.bells import DatagramBells
 from ua_vp.runtime.clock import RealClock, RealIds, boot_key
 from ua_vp.runtime.files import DurableFiles
 from ua_vp.runtime.processes import RealProcesses
@@ -19,5 +20,10 @@ def real_ports(environ: Mapping[str, str]) -> Ports:
     """
     clock, threads = RealClock(boot_key(environ)), RealThreads()
     return Ports(
-        clock=clock, ids=RealIds(clock), threads=threads, files=DurableFiles(), processes=RealProcesses(threads)
+        clock=clock,
+        ids=RealIds(clock),
+        threads=threads,
+        files=DurableFiles(),
+        processes=RealProcesses(threads),
+        bells=DatagramBells(),
     )

@@ -102,11 +102,12 @@ class Child:
         while not self._report.over:
             if not self._hear(_left(deadline)):
                 return None
-        self._launcher.wait()
+        self._launcher.send_signal(signal.SIGCONT)  # the command may have stopped it
+        cleared = self._launcher.wait() == 0
         if not self._report.empty:
             _kill_group(self._report.started)
-            name = self._command.argv[0]
-            raise WorkspaceError(f"{name}: its launcher (process {self.pid}) was killed; processes of it may still run")
+            left = "and what it had started with it" if cleared else "processes of it may still run"
+            raise WorkspaceError(f"{self._command.argv[0]}: its launcher (process {self.pid}) was killed; {left}")
         return Exit(code=self._report.code, stragglers=self._report.stragglers)
 
     def _order(self, order: bytes) -> None:

@@ -6,7 +6,9 @@ goes one JSON object a line: `{"ended": code}` (minus the signal), `{"empty": tr
 is left. Over BIRTH the command's process itself says `{"started": pid}` and, if it must, `{"failed": errno, "step":
 "cwd" | "exec"}`; the end of BIRTH after the first alone means that the command runs, even if it stops or kills us in
 its first instant. Over CONTROL come lines `term` and `kill`; its end, which the kernel brings about however the parent
-dies, means `kill`.
+dies, means `kill`. There are two of it: the second does all this, the first only waits for the end of the second, and
+should that be killed, ends what it leaves; should the first be killed, the second ends everything. The first's exit
+status is 0 when nobody is left.
 
 `launcher.py tie SIGNAL PARENT ARGV…`: ask for SIGNAL when the parent's thread ends, then become ARGV.
 
@@ -33,9 +35,9 @@ def main(arguments: list[str]) -> None:
     control, status, birth, request, parent = map(int, arguments[1:])
     for descriptor in (control, status, birth, request):
         os.set_inheritable(descriptor, False)
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
     die_with(parent, signal.SIGCONT)
-    Launcher(control, status, parent).run(birth, *read_request(request))
+    guard = stand_guard(control, status, birth, request)
+    Launcher(control, status, guard).run(birth, *read_request(request))
 
 
 def tie(number: int, parent: int, argv: list[str]) -> None:
@@ -62,6 +64,54 @@ def die_with(parent: int, number: int) -> None:
         os._exit(1)
 
 
+def stand_guard(*descriptors: int) -> int:
+    """Fork: returns in the child, which is the launcher, its parent's id; the parent ends when nobody is left below it.
+
+    Orphans of a killed launcher become the guard's children. Signals to the guard are meant for the launcher.
+    """
+    guard = os.getpid()
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    launcher = os.fork()
+    if launcher == 0:
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        die_with(guard, signal.SIGCONT)
+        return guard
+    for descriptor in descriptors:
+        os.close(descriptor)
+    detach_standard_streams()
+    ignore_signals()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def pass_on(number: int, _frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(launcher, number)
+
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        signal.signal(number, pass_on)
+    os.waitpid(launcher, 0)
+    while bury():
+        kill_descendants()
+        select.select([], [], [], FIRST_PAUSE / 1000)
+    os._exit(0)
+
+
+def ignore_signals() -> None:
+    """From now on none means anything."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def bury() -> bool:
+    """Collect our dead children; whether a living one is left."""
+    try:
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            continue
+    except ChildProcessError:
+        return False
+    return True
+
+
 def read_request(descriptor: int) -> tuple[str, list[str], dict[str, str]]:
     """Folder, argv, environment: `cwd`, the number of arguments, each argument, each `NAME=value`, a NUL after each."""
     with os.fdopen(descriptor, "rb") as file:
@@ -73,8 +123,8 @@ def read_request(descriptor: int) -> tuple[str, list[str], dict[str, str]]:
 class Launcher:
     """The launcher once it is a subreaper; `main_pid` is the command's process, `code` is set when that has ended."""
 
-    def __init__(self, control: int, status: int, parent: int) -> None:
-        self.control, self.status, self.parent = control, status, parent
+    def __init__(self, control: int, status: int, guard: int) -> None:
+        self.control, self.status, self.guard = control, status, guard
         self.main_pid = 0
         self.code: int | None = None
         self.ordered = False  # to end everything
@@ -102,18 +152,16 @@ class Launcher:
     def take_signals(self) -> None:
         """SIGTERM is the order to end everything, SIGCHLD wakes us, no other signal means anything.
 
-        The kernel sends SIGCONT when the parent dies: it works even if the command has stopped us.
+        SIGCONT comes when the guard or the worker dies: it works even if the command has stopped us.
         """
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.signal(signal.SIGTERM, self.take_order)
         signal.signal(signal.SIGCONT, self.take_order)
 
     def take_order(self, number: int, _frame: object) -> None:
-        """End everything, if this is the order to or the parent is gone."""
-        self.ordered = self.ordered or number == signal.SIGTERM or os.getppid() != self.parent
+        """End everything, if this is the order to or the guard is gone."""
+        self.ordered = self.ordered or number == signal.SIGTERM or os.getppid() != self.guard
 
     def report(self, line: str) -> None:
         """Tell the parent; if it is gone, nobody wants to know."""

@@ -137,21 +137,21 @@ class SimulatedSignal:
     """`ports.Signal`."""
 
     def __init__(self, turns: Turns) -> None:
-        self._turns, self._raised = turns, False
+        self._turns, self.raised = turns, False
 
     def set(self) -> None:
         """Raise the flag."""
         self._turns.pause("signal.set")
-        self._raised = True
+        self.raised = True
 
     def is_set(self) -> bool:
         """Whether the flag is raised."""
         self._turns.pause("signal.is_set")
-        return self._raised
+        return self.raised
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until raised, at most `timeout` seconds; returns whether it is."""
-        return self._turns.pause("signal.wait", lambda: self._raised, timeout)
+        return self._turns.pause("signal.wait", lambda: self.raised, timeout)
 
 
 class SimulatedLock:
@@ -307,6 +307,49 @@ class SimulatedProcesses:
             NotImplementedError: always.
         """
         raise NotImplementedError(f"{command.argv[0]}: a simulated world starts no processes; use a lane without them")
+
+
+class SimulatedBell:
+    """`ports.Bell`."""
+
+    def __init__(self, turns: Turns, process: str, folder: Path, hung: list[SimulatedBell]) -> None:
+        self._turns, self._hung, self._rung = turns, hung, False
+        self.process, self.folder = process, folder
+        hung.append(self)
+
+    def ring(self) -> None:
+        """What `SimulatedBells.ring` does to each, without a switch."""
+        self._rung = True
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until rung, at most `timeout` seconds; returns whether it was."""
+        rung = self._turns.pause("bell.wait", lambda: self._rung, timeout)
+        self._rung = False
+        return rung
+
+    def close(self) -> None:
+        """Take it down."""
+        self._turns.pause("bell.close")
+        self._hung.remove(self)
+
+
+class SimulatedBells:
+    """`ports.Bells` of one process of the world; `hung` is what hangs in all of it."""
+
+    def __init__(self, turns: Turns, process: str, hung: list[SimulatedBell]) -> None:
+        self._turns, self._process, self._hung = turns, process, hung
+
+    def hang(self, folder: Path) -> ports.Bell:
+        """A new bell, which is gone when its process is killed."""
+        self._turns.pause("bells.hang")
+        return SimulatedBell(self._turns, self._process, folder, self._hung)
+
+    def ring(self, folder: Path) -> None:
+        """Ring every bell in `folder`."""
+        self._turns.pause("bells.ring")
+        for bell in self._hung:
+            if bell.folder == folder:
+                bell.ring()
 
 
 def micros(seconds: float) -> int:

@@ -5,7 +5,8 @@ who runs next. Time is virtual: a few microseconds pass with each switch, and wh
 deadline. What the code under test does between two port calls (SQLite, files) is real.
 
 Threads belong to a named process, see `World.process`; `World.kill` ends such a process as SIGKILL would: its threads
-stop at the port call they are in and never run again. (What follows from a seed must not hang on the order of a set of
+stop at the port call they are in and never run again. `World.stop` and `World.resume` are SIGSTOP and SIGCONT, and
+`World.ambush` kills or stops a process in the midst of its work. (What follows from a seed must not hang on the order of a set of
 strings, on `id()` or on paths: Python and the machine change them from run to run.)
 """
 
@@ -14,10 +15,14 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 from ua_vp import ports
 from ua_vp.ports import Ports
 from ua_vp.testing.simulated import (
+    SimulatedBell,
+    SimulatedBells,
     SimulatedClock,
     SimulatedFiles,
     SimulatedIds,
@@ -31,6 +36,8 @@ from ua_vp.testing.simulated import (
 LONGEST_STEP = 50
 """The most that passes with a switch, µs."""
 UNWIND_SECONDS = 10.0
+NEVER = 2**63
+"""An instant that does not come, µs."""
 
 
 class SimulationError(Exception):
@@ -46,23 +53,30 @@ class _Unwound(BaseException):
 
 
 class World:
-    """One repeatable history. `history` lists every switch as `µs process/thread: call`.
+    """One repeatable history. `history` lists every switch as `µs process/thread: call`, and what was told.
 
-    `max_switches` bounds a run that never ends.
+    `max_switches` bounds a run that never ends. `stay` is the chance that a thread which can go on does, without a
+    look at the others: near 1 a world is faster, and each process gets further before another has its turn.
     """
 
-    def __init__(self, seed: int, *, max_switches: int = 1_000_000) -> None:
+    def __init__(self, seed: int, *, max_switches: int = 1_000_000, stay: float = 0.0) -> None:
         self.seed = seed
         self.history: list[str] = []
         self._random = random.Random(seed)  # noqa: S311
         self._max_switches = max_switches
+        self._stay = stay
+        self._switches = 0
         self._threads: list[_Thread] = []
+        self._killed: list[_Thread] = []
+        self._dead: set[str] = set()
+        self._ambushes: list[_Ambush] = []
         self._current: _Thread | None = None
         self._started = 0
         self._ending = False
         self._failure: SimulationError | None = None
         self.time = Time()
         self._ids = SimulatedIds(self, random.Random(seed + 1))  # noqa: S311
+        self._hung: list[SimulatedBell] = []
         self.ports = self.process("main")
 
     def process(self, name: str) -> Ports:
@@ -73,6 +87,7 @@ class World:
             threads=SimulatedThreads(self, name),
             files=SimulatedFiles(self, self._ids),
             processes=SimulatedProcesses(),
+            bells=SimulatedBells(self, name, self._hung),
         )
 
     def timers(self, process: str = "main") -> ports.Timers:
@@ -102,13 +117,48 @@ class World:
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def running(self) -> str:
+        """The process whose thread runs now; `main` outside a run."""
+        return self._current.process if self._current else "main"
+
+    def tell(self, text: str) -> None:
+        """Add a line to the history, without a switch."""
+        if not self._ending:
+            self.history.append(f"{self.time.monotonic} {self.running} | {text}")
+
+    def fail(self, error: Exception) -> None:
+        """End the world as failed with the cause `error`: no thread gets past the port call that it makes next."""
+        failure = SimulationError(f"seed {self.seed}: {error}")
+        failure.__cause__ = error
+        self._end(failure)
+
     def kill(self, process: str) -> None:
-        """End the process `process` as SIGKILL would; killing one's own never returns."""
-        if self._threads and process == self._threads[0].process:
-            raise SimulationError(f"seed {self.seed}: process {process!r} runs the world's main and cannot be killed")
-        for thread in self._threads:
-            thread.killed = thread.killed or thread.process == process
+        """End the process `process` as SIGKILL would; killing one's own never returns. Its name is not used again."""
+        self._take_down(process)
         self.pause(f"kill {process}")
+
+    def stop(self, process: str) -> None:
+        """Hold the threads of `process` where they are, as SIGSTOP would; time goes on without them."""
+        self._hold(process, stopped=True)
+        self.pause(f"stop {process}")
+
+    def resume(self, process: str) -> None:
+        """Let a stopped process go on, as SIGCONT would; one that runs, or was killed, is left alone."""
+        self._hold(process, stopped=False)
+        self.pause(f"resume {process}")
+
+    def is_stopped(self, process: str) -> bool:
+        """Whether `process` is stopped now."""
+        return any(thread.stopped for thread in self._threads if thread.process == process)
+
+    def ambush(self, process: str, act: Literal["kill", "stop"], *, call: str = "", count: int = 1) -> None:
+        """Kill or stop `process` in the midst of its work: just before its `count`-th step whose call begins so."""
+        self._ambushes.append(_Ambush(process, act, call, count))
+
+    def disarm(self) -> None:
+        """Call every ambush off."""
+        self._ambushes.clear()
 
     def step_wall(self, seconds: float) -> None:
         """Set the wall clock, forward or back."""
@@ -124,7 +174,12 @@ class World:
         self.pause("suspend")
 
     def start_thread(self, process: str, name: str, target: Callable[[], None]) -> Callable[[], bool]:
-        """What `threads.start` of `process` calls; gives the question whether the thread has ended."""
+        """What `threads.start` of `process` calls; gives the question whether the thread has ended.
+
+        A process that was killed meanwhile starts none.
+        """
+        if process in self._dead:
+            return lambda: True
         self._started += 1
         thread = _Thread(process, f"{name}#{self._started}")
         self._threads.append(thread)
@@ -140,7 +195,7 @@ class World:
         if me is None or me.ident != threading.get_ident():
             return self._answer_outsider(call, ready, timeout)
         me.call, me.ready = call, ready
-        me.deadline = None if timeout is None else self.time.monotonic + max(0, micros(timeout))
+        me.deadline = NEVER if timeout is None else self.time.monotonic + max(0, micros(timeout))
         if not self._ending:
             self._give_baton(me)
         if self._ending or me.killed:
@@ -158,31 +213,70 @@ class World:
         return False
 
     def _give_baton(self, me: _Thread) -> None:
-        chosen = self._choose()
+        chosen = self._choose(me)
         if chosen is not me:
             self._current = chosen
             chosen.baton.release()
             me.baton.acquire()
 
-    def _choose(self) -> _Thread:
+    def _choose(self, me: _Thread) -> _Thread:
         """Who runs next; a world that cannot go on goes back to the main thread, which ends it."""
         time = self.time
         time.monotonic += 1 + int(self._random.random() * LONGEST_STEP)
         while not self._ending:
-            able = [thread for thread in self._threads if thread.can_run(time.monotonic)]
-            if able:
-                chosen = able[int(self._random.random() * len(able))]
+            chosen = self._draw(me)
+            if chosen is None:
+                self._pass_time()
+            elif not (self._ambushes and self._falls(chosen)):
                 self.history.append(f"{time.monotonic} {chosen.name}: {chosen.call}")
-                if len(self.history) <= self._max_switches:
+                self._switches += 1
+                if self._switches <= self._max_switches:
                     return chosen
                 self._end(SimulationError(f"seed {self.seed}: no end after {self._max_switches} switches"))
-                break
-            deadlines = [thread.deadline for thread in self._threads if thread.waits_for_time()]
-            if not deadlines:
-                self._end(self._deadlock())
-                break
-            time.monotonic = min(deadline for deadline in deadlines if deadline is not None)
         return self._threads[0]
+
+    def _draw(self, me: _Thread) -> _Thread | None:
+        """One of those that can go on; None if all wait."""
+        now = self.time.monotonic
+        if self._stay and self._random.random() < self._stay and me.can_run(now):
+            return me
+        able = [thread for thread in self._threads if thread.can_run(now)]
+        return able[int(self._random.random() * len(able))] if able else None
+
+    def _pass_time(self) -> None:
+        """Go to the earliest deadline; without one, this is the end."""
+        earliest = min((thread.deadline for thread in self._threads if not thread.stopped), default=NEVER)
+        if earliest < NEVER:
+            self.time.monotonic = earliest
+        else:
+            self._end(self._deadlock())
+
+    def _falls(self, chosen: _Thread) -> bool:
+        """Whether the step that `chosen` was to take is one that somebody waited for."""
+        for ambush in tuple(self._ambushes):
+            if ambush.is_due(chosen):
+                self._ambushes.remove(ambush)
+                self.tell(f"{ambush.act} {chosen.name} before {chosen.call}")
+                if ambush.act == "kill":
+                    self._take_down(ambush.process)
+                else:
+                    self._hold(ambush.process, stopped=True)
+        return chosen.killed or chosen.stopped
+
+    def _take_down(self, process: str) -> None:
+        if self._threads and process == self._threads[0].process:
+            raise SimulationError(f"seed {self.seed}: process {process!r} runs the world's main and cannot be killed")
+        self._dead.add(process)
+        for thread in self._threads:
+            thread.killed = thread.process == process
+        self._killed += [thread for thread in self._threads if thread.killed]
+        self._threads = [thread for thread in self._threads if not thread.killed]
+        self._hung[:] = [bell for bell in self._hung if bell.process != process]
+
+    def _hold(self, process: str, *, stopped: bool) -> None:
+        for thread in self._threads:
+            if thread.process == process:
+                thread.stopped = stopped
 
     def _deadlock(self) -> DeadlockError:
         waiting = [f"{thread.name} waits in {thread.call}" for thread in self._threads if thread.lives()]
@@ -213,14 +307,15 @@ class World:
         if thread.unwinding:
             thread.unwound.release()
         else:
-            self._threads.remove(thread)
-            self._current = self._choose()
+            if not thread.killed:  # it may have killed its own process as the world ended
+                self._threads.remove(thread)
+            self._current = self._choose(thread)
             self._current.baton.release()
 
     def _unwind(self) -> None:
         """Take down one thread after the other; each gets `_Unwound` from the port call it is in."""
         self._ending = True
-        for thread in list(self._threads):
+        for thread in [*self._threads, *self._killed]:
             if thread.done:
                 continue
             thread.unwinding = True
@@ -238,9 +333,9 @@ class _Thread:
         self.process, self.name = process, f"{process}/{name}"
         self.call = "start"
         self.ready: Callable[[], bool] | None = None
-        self.deadline: int | None = None
+        self.deadline = NEVER
         self.ident = 0
-        self.done = self.killed = self.unwinding = False
+        self.done = self.killed = self.stopped = self.unwinding = False
         self.baton, self.unwound = threading.Lock(), threading.Lock()
         self.baton.acquire()
         self.unwound.acquire()
@@ -248,10 +343,23 @@ class _Thread:
     def lives(self) -> bool:
         return not (self.done or self.killed)
 
-    def waits_for_time(self) -> bool:
-        return self.lives() and self.deadline is not None
-
     def can_run(self, now: int) -> bool:
-        if self.done or self.killed:
+        if self.done or self.stopped or self.killed:
             return False
-        return self.ready is None or self.ready() or (self.deadline is not None and self.deadline <= now)
+        return self.ready is None or self.deadline <= now or self.ready()
+
+
+@dataclass(slots=True)
+class _Ambush:
+    """Who waits for a step of a process."""
+
+    process: str
+    act: Literal["kill", "stop"]
+    call: str
+    left: int
+
+    def is_due(self, chosen: _Thread) -> bool:
+        """Whether `chosen` is to take that step now."""
+        if chosen.process == self.process and chosen.call.startswith(self.call):
+            self.left -= 1
+        return self.left == 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ua_vp.lane import Availability, Lane, LaneInfo
+from ua_vp.ledger import LeaseTime
 from ua_vp.mission import Budget, Mission
 from ua_vp.ports import Clock
 from ua_vp.sandbox.spec import NO_WALLS, Walls
@@ -15,12 +16,25 @@ from ua_vp.workspace import Workspace
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moment:
-    """When something is brought to the ledger: `now` wall µs; `boot_now` and `deadline` µs on the clock of `boot_id`."""
+    """When something is brought to the ledger: `now` wall µs; `boot_now` and `deadline` µs on the clock of `boot_id`.
+
+    That is the clock of the ledger's leases. `own` and `fence` are the same two on this machine's boot clock: when this
+    was, and when a worker that renewed its lease now must have renewed it again, or stop what it runs.
+    """
 
     now: int
     boot_id: str
     boot_now: int
     deadline: int
+    own: int
+    fence: int
+
+    def on(self, leases: LeaseTime) -> Moment:
+        """The same moment on the clock of the leases, which was read a little later."""
+        if leases.steady:
+            return self
+        deadline = leases.now + self.fence - self.own
+        return replace(self, boot_id=leases.boot_id, boot_now=leases.now, deadline=deadline)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,9 +72,10 @@ class Assignment:
         return int(self.lease * 1_000_000)
 
     def moment(self, clock: Clock) -> Moment:
-        """Now, and the deadline that a renewal now is good for."""
-        boot_now = clock.boot()
-        return Moment(now=clock.now(), boot_id=clock.boot_id, boot_now=boot_now, deadline=boot_now + self.lease_micros)
+        """Now, and the deadline that a renewal now is good for, where leases are on this machine's boot clock."""
+        own = clock.boot()
+        fence = own + self.lease_micros
+        return Moment(now=clock.now(), boot_id=clock.boot_id, boot_now=own, deadline=fence, own=own, fence=fence)
 
     def workspace(self, mission_id: str) -> Workspace:
         """The mission's workspace; it need not exist yet."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import structlog
 
-from ua_vp.errors import VpError, WorkspaceError
+from ua_vp.errors import DiskFullError, VpError, WorkspaceError
 from ua_vp.lane import Outcome
 from ua_vp.ledger import FinishVerdict, RequeueVerdict
 from ua_vp.mission import Claim, Ending, FailureMode, RequeueReason, Status
@@ -20,7 +20,7 @@ from ua_vp.worker.execute import Decision, cancelled, decide, failed, run_lane
 from ua_vp.worker.finalize import Staged, make_visible, prepare_closing, prepare_ending
 from ua_vp.worker.messages import Finish, Late, Message, Over, Requeue, Settled
 from ua_vp.worker.running import Running
-from ua_vp.workspace import AttemptFolders, RunLog, keep_late, prepare, read_receipt
+from ua_vp.workspace import AttemptFolders, RunLog, drop_work, keep_late, prepare, read_receipt
 
 FIRST_BACKOFF, LONGEST_BACKOFF, JITTER = 5.0, 300.0, 0.2
 """Seconds before the next try after a retryable failure: 5 * 2^(tries-1), at most 300, ±20 %."""
@@ -135,6 +135,8 @@ class Conductor:
                 staged = self._stage(running, run)
                 verdict = self._commit(staged)
         except (VpError, OSError) as error:
+            if isinstance(error, DiskFullError):
+                self._make_room(running.claim)
             return self._without_workspace(running, str(error), run)
         if verdict is not FinishVerdict.DONE:
             return self._late(running, run)
@@ -170,6 +172,13 @@ class Conductor:
         }
         self._post(Late(claim=claim, outcome=outcome))
         return Over(claim=claim, done=True)
+
+    def _make_room(self, claim: Claim) -> None:
+        """Give up what could not be staged: its mission, and everybody else's, needs the room for its end."""
+        try:
+            drop_work(self._site.workspace(claim.mission_id), claim.attempt, files=self._ports.files)
+        except VpError as error:
+            log.warning("no_room_made", mission_id=claim.mission_id, error=str(error))
 
     def _without_workspace(self, running: Running, detail: str, run: Run | None = None) -> Over:
         """No folder to work in, or its files cannot be staged: another try.

@@ -11,7 +11,7 @@ from ua_vp.errors import LedgerGoneError, VpError
 from ua_vp.events import Event
 from ua_vp.ledger import FinishVerdict, Ledger, RequeueVerdict, claims, lanes
 from ua_vp.ports import MICROS, Ports, Queue, Timers
-from ua_vp.worker.assignment import Assignment
+from ua_vp.worker.assignment import Assignment, Moment
 from ua_vp.worker.hands import Hands
 from ua_vp.worker.heartbeat import Heartbeat
 from ua_vp.worker.messages import Available, Message, Nudge, Over
@@ -208,7 +208,7 @@ class Worker:
         due = Due(
             vp_id=self._site.vp_id,
             seat=self._seat,
-            moment=self._site.moment(self._ports.clock),
+            moment=self._moment(),
             finishes=tuple(self._outbox.finishes),
             requeues=tuple(self._outbox.requeues),
             progress=tuple(self._outbox.progress),
@@ -240,7 +240,7 @@ class Worker:
         if self._observer:
             self._observer.nudge()
         if ticked.renewal.alive:
-            self._heartbeat.extended(due.moment.deadline)
+            self._heartbeat.extended(due.moment.fence)
         else:
             log.warning("session_taken_for_dead", session_id=self._seat.session_id, detail="a new one is opened")
             self._seat = take_seat(self._site, self._ledger, self._ports)
@@ -276,8 +276,8 @@ class Worker:
             self._failed(error)
 
     def _renew(self) -> int | None:
-        """The heartbeat's renewal, the same as a tick's; returns the new deadline, None if the session is dead."""
-        moment, held, seat = self._site.moment(self._ports.clock), self._hands.held, self._seat
+        """The heartbeat's renewal, the same as a tick's; returns the new fence, None if the session is dead."""
+        moment, held, seat = self._moment(), self._hands.held, self._seat
         renewal = self._ledger.run(
             lambda tx: claims.renew(
                 tx,
@@ -289,7 +289,10 @@ class Worker:
             )
         )
         self._hands.renewed(renewal.missions, held)
-        return moment.deadline if renewal.alive else None
+        return moment.fence if renewal.alive else None
+
+    def _moment(self) -> Moment:
+        return self._site.moment(self._ports.clock).on(self._ledger.lease_time())
 
     def _fence(self) -> None:
         self._hands.stop_all(Stop.LEASE_LOST)

@@ -8,10 +8,10 @@ from functools import partial
 import structlog
 
 from ua_vp.events import EventType
-from ua_vp.ledger import Ledger, RequeueVerdict, Transaction, claims, events, missions
+from ua_vp.ledger import Ledger, RequeueVerdict, Sightings, Transaction, claims, events, missions
 from ua_vp.mission import Claim, Ending, RequeueReason
 from ua_vp.ports import Clock
-from ua_vp.worker.assignment import Assignment
+from ua_vp.worker.assignment import Assignment, Moment
 from ua_vp.worker.execute import cancelled, ending_for_stop
 from ua_vp.worker.finalize import ending_of, ending_without_lane
 from ua_vp.worker.hands import Hands
@@ -32,10 +32,12 @@ class Reconciler:
         self._ledger = ledger
         self._clock = clock
         self._hands = hands
+        self._sightings = Sightings(site.lease_micros)
 
     def reconcile(self, seat: Seat) -> bool:
         """Requeue, take over and publish what dead workers left; returns whether something is in the queue again."""
-        moment, site = self._site.moment(self._clock), self._site
+        site, moment, leases = self._site, self._site.moment(self._clock), self._ledger.lease_time()
+        moment, judge = moment.on(leases), self._sightings.judge(leases, own=moment.own)
         found = self._ledger.run(
             lambda tx: claims.reconcile(
                 tx,
@@ -47,6 +49,7 @@ class Reconciler:
                 boot_now=moment.boot_now,
                 deadline=moment.deadline,
                 limit=LIMIT,
+                judge=judge,
             )
         )
         for mission in found.requeued:
@@ -59,8 +62,8 @@ class Reconciler:
     def close(self, claim: Claim, ending: Ending | None = None) -> None:
         """Have a mission brought to its end: as `ending`, or as the ledger says."""
         if claim.mission.status.terminal:
-            never_ran = self._ledger.read(lambda tx: _never_ran(tx, claim))
-            self._hands.close(claim, ending_of(claim.mission) if never_ran else None)
+            nothing_staged = self._ledger.read(lambda tx: _nothing_staged(tx, claim))
+            self._hands.close(claim, ending_of(claim.mission) if nothing_staged else None)
         else:
             self._hands.close(claim, ending or ending_without_lane(claim.mission))
 
@@ -69,7 +72,7 @@ class Reconciler:
 
         A worker that stops, or lost its lease, puts it back into the queue; else it ends, as attempt + 1.
         """
-        moment, claim = self._site.moment(self._clock), running.claim
+        moment, claim = self._moment(), running.claim
         back = {Stop.DRAINED: RequeueReason.DRAINED, Stop.LEASE_LOST: RequeueReason.LEASE_LOST}.get(
             running.stop or Stop.LEASE_LOST
         )
@@ -108,15 +111,19 @@ class Reconciler:
             if claim is not None:
                 self.close(replace(claim, closing=True), over.ending)
 
+    def _moment(self) -> Moment:
+        return self._site.moment(self._clock).on(self._ledger.lease_time())
+
     def _supersede(self, claim: Claim, seat: Seat) -> Claim | None:
-        moment = self._site.moment(self._clock)
+        moment = self._moment()
         holder = seat.holder(moment)
         return self._ledger.run(
             lambda tx: claims.supersede(tx, claim, holder, now=moment.now, end_reason="workspace_error")
         )
 
 
-def _never_ran(tx: Transaction, claim: Claim) -> bool:
-    """Whether the mission ended in the queue: nothing was staged then, and its folder is made only now."""
-    ends = events.page_events(tx, after=None, mission_id=claim.mission_id, types=[EventType.CANCELLED.value], limit=1)
+def _nothing_staged(tx: Transaction, claim: Claim) -> bool:
+    """Whether no worker ended the mission: nothing was staged then, and its folder is made only now."""
+    kinds = [EventType.CANCELLED.value, EventType.FAILED.value]
+    ends = events.page_events(tx, after=None, mission_id=claim.mission_id, types=kinds, limit=1)
     return any(event.attempt == claim.attempt and event.session_id is None for event in ends)

@@ -31,7 +31,7 @@ class Seat:
 def take_seat(site: Assignment, ledger: Ledger, ports: Ports) -> Seat:
     """Open a new session, whose lease runs from now."""
     seat = Seat(session_id=f"vp-session-{ports.ids.uuid7()}", worker_id=f"{site.host}:{site.pid}")
-    moment = site.moment(ports.clock)
+    moment = site.moment(ports.clock).on(ledger.lease_time())
     session = Session(
         session_id=seat.session_id,
         vp_id=site.vp_id,

@@ -13,7 +13,7 @@ from ua_vp.workspace.layout import (
     fresh_folder,
     prepare,
 )
-from ua_vp.workspace.marker import Difference, keep_late, mark, verify
+from ua_vp.workspace.marker import Difference, drop_work, keep_late, mark, verify
 from ua_vp.workspace.openat2 import open_beneath
 from ua_vp.workspace.publication import publish, stage
 from ua_vp.workspace.reading import ArtifactList, list_artifacts, open_artifact
@@ -48,6 +48,7 @@ __all__ = [
     "Workspace",
     "copy_log",
     "discover",
+    "drop_work",
     "fresh_folder",
     "keep_late",
     "keep_log",

@@ -27,6 +27,7 @@ from ua_vp.workspace.layout import (
     explained,
     is_folder,
     own_folder,
+    own_staging,
 )
 from ua_vp.workspace.receipt import Receipt, read_beneath
 from ua_vp.workspace.walk import Found, walk
@@ -107,6 +108,18 @@ def keep_late(ws: Workspace, attempt: int, *, files: Files) -> bool:
             return False
         files.remove_tree(folders.scratch)
         return exists(folders.root / LATE)
+
+
+def drop_work(ws: Workspace, attempt: int, *, files: Files) -> None:
+    """Remove all but the log of an attempt that will not be handed over: there is no room, it may have taken it all.
+
+    Raises:
+        WorkspaceError: a folder of it was replaced, or cannot be removed.
+    """
+    with explained("make room in", ws.root):
+        folders = own_staging(ws, attempt)
+        for folder in (folders.scratch, folders.inputs, folders.work_products, folders.supporting):
+            files.remove_tree(folder)
 
 
 def verify(ws: Workspace) -> list[Difference]:

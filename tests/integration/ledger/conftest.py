@@ -6,14 +6,37 @@ from pathlib import Path
 import pytest
 
 from tests.integration.ledger.places import Place, Worker
+from tests.postgres import Cluster
 from ua_vp.ledger import Ledger
 
+STORES = ("sqlite", "postgresql")
 
-@pytest.fixture(params=["sqlite"])
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that wants a place gets one on each store, but for those of modules named after one store."""
+    if "place" in metafunc.fixturenames:
+        own = [store for store in STORES if f"test_{store}" in metafunc.module.__name__]
+        marks = {"sqlite": (), "postgresql": (pytest.mark.postgresql,)}
+        params = [pytest.param(store, marks=marks[store]) for store in own or STORES]
+        metafunc.parametrize("place", params, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def database(cluster: Cluster) -> str:
+    """The URL of a database of this run's; `place` empties it for each test."""
+    return cluster.create()
+
+
+@pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """A store with nothing in it yet."""
-    assert request.param == "sqlite"
-    place = Place(tmp_path / "vp_state.db")
+    path = tmp_path / "vp_state.db"
+    if request.param == "postgresql":
+        place = Place(path, url=request.getfixturevalue("database"))
+        with place.raw() as server:
+            server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    else:
+        place = Place(path)
     yield place
     place.close()
 

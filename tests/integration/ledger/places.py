@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import psycopg
 
 from tests.waiting import wait_until
 from ua_vp.lane import Availability, LaneInfo, Manifest, MissionType, Verdict
@@ -29,6 +32,8 @@ from ua_vp.ledger import (
     open_ledger,
     sessions,
 )
+from ua_vp.ledger.leases import Judge
+from ua_vp.ledger.postgres import WRITE_LOCK
 from ua_vp.mission import Actor, Budget, Claim, Ending, Mission, NewMission, ReplyMode, RequeueReason, Status
 from ua_vp.ports import MICROS, Ports
 from ua_vp.runtime import real_ports
@@ -123,20 +128,53 @@ class CountedThreads(RealThreads):
 
 @dataclass
 class Place:
-    """A store in which a test opens ledgers; all are closed with it."""
+    """A store in which a test opens ledgers; all are closed with it. On PostgreSQL it has a `url`, and no file."""
 
     path: Path
+    url: str | None = None
     threads: CountedThreads = field(default_factory=CountedThreads)
     opened: list[Ledger] = field(default_factory=list)
+
+    @property
+    def where(self) -> Path | str:
+        """As `open_ledger` takes it."""
+        return self.url or self.path
 
     @property
     def ports(self) -> Ports:
         return replace(real_ports(os.environ), threads=self.threads)
 
     def open(self, *, create: bool = True, busy_seconds: float = 5.0) -> Ledger:
-        ledger = open_ledger(self.path, ports=self.ports, create=create, busy_seconds=busy_seconds)
+        ledger = open_ledger(self.where, ports=self.ports, create=create, busy_seconds=busy_seconds)
         self.opened.append(ledger)
         return ledger
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The write lock, held by a connection that knows nothing of the product; in one thread."""
+        if self.url is None:
+            with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                yield
+                other.execute("ROLLBACK")
+        else:
+            with self.raw() as server:
+                server.execute(f"SELECT pg_advisory_lock({WRITE_LOCK})".encode())
+                yield
+
+    def raw(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection to the database on PostgreSQL, as somebody's with a shell there; used as a context manager."""
+        assert self.url is not None, "a place on PostgreSQL"
+        return psycopg.connect(self.url.replace("+psycopg", ""), autocommit=True)
+
+    def shift_clock(self, micros: int) -> None:
+        """Have the database's clock read so much more than it does."""
+        with self.raw() as server:
+            (source,) = server.execute("SELECT prosrc FROM pg_proc WHERE proname = 'vp_clock'").fetchone() or ("",)
+            body = f"SELECT ({source.strip().removeprefix('SELECT ')}) + {micros}"
+            server.execute(
+                f"CREATE OR REPLACE FUNCTION vp_clock() RETURNS bigint LANGUAGE sql VOLATILE AS $$ {body} $$".encode()
+            )
 
     def close(self) -> None:
         while self.opened:
@@ -234,7 +272,7 @@ class Worker:
             )
         )
 
-    def reconcile(self, limit: int = 100) -> Reconciled:
+    def reconcile(self, limit: int = 100, *, judge: Judge | None = None) -> Reconciled:
         return self.ledger.run(
             lambda tx: claims.reconcile(
                 tx,
@@ -246,6 +284,7 @@ class Worker:
                 boot_now=self.boot_now,
                 deadline=self.deadline,
                 limit=limit,
+                judge=judge,
             )
         )
 

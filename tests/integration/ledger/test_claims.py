@@ -35,7 +35,7 @@ from ua_vp.ledger import (
     open_ledger,
     verify_rows,
 )
-from ua_vp.mission import Artifact, Category, Ending, FailureMode, RequeueReason, Status
+from ua_vp.mission import Artifact, Category, Claim, Ending, FailureMode, RequeueReason, Status
 from ua_vp.runtime import real_ports
 
 Workers = Callable[[str], Worker]
@@ -202,6 +202,33 @@ def test_an_attempt_that_does_not_return_is_superseded(ledger: Ledger, worker: W
     assert read(ledger, mission_id).attempt == 2
 
 
+def test_what_a_worker_did_whose_answer_was_lost_is_known_again_when_done_again(
+    ledger: Ledger, worker: Workers
+) -> None:
+    one, other = worker("s"), worker("t")
+    mission_id = dispatched(ledger).mission_id
+    (claim,) = one.claim()
+    for _ in range(2):
+        assert one.requeue(claim, RequeueReason.DRAINED) is RequeueVerdict.REQUEUED
+    assert one.requeue(claim, RequeueReason.RETRYABLE) is RequeueVerdict.LEASE_LOST, "that was never done"
+    assert event_types(ledger, mission_id).count("requeued") == 1
+    (stuck,) = other.claim()
+    assert one.requeue(claim, RequeueReason.DRAINED) is RequeueVerdict.REQUEUED, "whoever has it by now"
+    holder = Holder(session_id="t", worker_id=other.worker_id, boot_id=BOOT, deadline=LEASE)
+    stranger = Holder(session_id="s", worker_id=one.worker_id, boot_id=BOOT, deadline=LEASE)
+
+    def superseded(by: Holder) -> Claim | None:
+        return ledger.run(lambda tx: claims.supersede(tx, stuck, by, now=START, end_reason="abandoned"))
+
+    first, again = superseded(holder), superseded(holder)
+    assert first is not None
+    assert first == again
+    assert (first.attempt, first.closing) == (stuck.attempt + 1, True)
+    assert superseded(stranger) is None
+    assert other.finish(first, LOST) is FinishVerdict.DONE
+    assert superseded(holder) is None
+
+
 def test_a_renewal_tells_of_cancel_and_moves_every_lease(ledger: Ledger, worker: Workers) -> None:
     one = worker("s")
     ids = [dispatched(ledger).mission_id for _ in range(2)]
@@ -231,8 +258,10 @@ def test_a_late_renewal_of_what_nobody_took_is_good(ledger: Ledger, worker: Work
 MISSIONS, PROCESSES = 50, 4
 
 
-def _claim_all(path: Path, session: str, go: object, told: "multiprocessing.Queue[list[tuple[str, int]]]") -> None:
-    ledger = open_ledger(path, ports=real_ports(os.environ), create=False)
+def _claim_all(
+    where: Path | str, session: str, go: object, told: "multiprocessing.Queue[list[tuple[str, int]]]"
+) -> None:
+    ledger = open_ledger(where, ports=real_ports(os.environ), create=False)
     one = Worker(ledger, session).start()
     go.wait()  # type: ignore[attr-defined]  # a barrier
     mine = []
@@ -249,7 +278,7 @@ def test_processes_that_claim_at_once_never_get_the_same_mission(place: Place) -
     context = multiprocessing.get_context("spawn")
     go, told = context.Barrier(PROCESSES), context.Queue()
     started = [
-        context.Process(target=_claim_all, args=(place.path, f"p{number}", go, told), daemon=True)
+        context.Process(target=_claim_all, args=(place.where, f"p{number}", go, told), daemon=True)
         for number in range(PROCESSES)
     ]
     for process in started:

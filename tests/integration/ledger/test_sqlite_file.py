@@ -17,7 +17,6 @@ from tests.waiting import wait_until
 from ua_vp.errors import ConfigurationError, DiskFullError, LedgerGoneError, OutcomeUnknownError, VpError
 from ua_vp.ledger import Ledger, Transaction, missions, open_ledger, verify_rows
 from ua_vp.ledger.checkpoint import LOG_BYTES, Checkpointer
-from ua_vp.ledger.engine import driver_of
 from ua_vp.ledger.sqlite import SqliteStore
 from ua_vp.runtime import real_ports
 
@@ -145,7 +144,7 @@ def test_an_error_that_ends_the_transaction_is_definite_for_all_that_shared_it(p
 
     def rolls_back(tx: Transaction) -> object:
         """As SQLite does by itself on some SQLITE_FULL, SQLITE_IOERR and SQLITE_NOMEM."""
-        driver_of(tx._connection).execute("ROLLBACK")
+        tx._driver.execute("ROLLBACK")
         error = sqlite3.OperationalError("database or disk is full")
         error.sqlite_errorcode = sqlite3.SQLITE_FULL
         raise error
@@ -181,7 +180,7 @@ def limit_pages(ledger: Ledger, more: int) -> None:
     """Let the file grow by `more` pages."""
 
     def step(tx: Transaction) -> None:
-        driver = driver_of(tx._connection)
+        driver = tx._driver
         (pages,) = driver.execute("PRAGMA page_count").fetchone()
         driver.execute(f"PRAGMA max_page_count={pages + more}")
 
@@ -248,8 +247,8 @@ def test_the_checkpointers_turn_goes_with_its_process(place: Place) -> None:
     ledger = place.open()
     store = ledger._store
     assert isinstance(store, SqliteStore)
-    one, two = (Checkpointer(place.path, store._connect, log_bytes=1) for _ in range(2))
     dispatched(ledger)
+    one, two = (Checkpointer(place.path, store._connect, log_bytes=log_size(place)) for _ in range(2))
     with closing(store._connect()) as driver:
         assert one._take_turn()
         assert not two.run_if_due(driver, store.begin_writing)
@@ -264,7 +263,7 @@ def test_a_checkpoint_never_runs_while_somebody_writes(place: Place) -> None:
     store = ledger._store
     assert isinstance(store, SqliteStore)
     dispatched(ledger)
-    checkpointer = Checkpointer(place.path, store._connect, log_bytes=1)
+    checkpointer = Checkpointer(place.path, store._connect, log_bytes=log_size(place))
     with closing(store._connect()) as driver, closing(store._connect()) as other:
         other.execute("BEGIN IMMEDIATE")
         assert not checkpointer.run_if_due(driver, store.begin_writing)
@@ -277,7 +276,7 @@ def test_every_connection_is_set_up_for_durability(place: Place) -> None:
     ledger = place.open()
 
     def pragmas(tx: Transaction) -> list[object]:
-        driver = driver_of(tx._connection)
+        driver = tx._driver
         names = ("journal_mode", "synchronous", "foreign_keys", "wal_autocheckpoint", "busy_timeout")
         return [driver.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 

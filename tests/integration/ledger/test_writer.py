@@ -1,9 +1,8 @@
 """One writer, many callers: batches, errors that stay with their caller, stores that are busy."""
 
-import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 import pytest
 
@@ -54,14 +53,14 @@ def test_a_step_that_raises_undoes_only_itself(place: Place, ledger: Ledger) -> 
 
 def test_a_step_that_breaks_a_constraint_hears_of_it_and_nobody_else(ledger: Ledger) -> None:
     mission = dispatched(ledger)
-    with pytest.raises(Exception, match="there already"):
+    with pytest.raises(Exception, match="already"):
         dispatched(ledger, mission_id=mission.mission_id)
     dispatched(ledger)
     assert count(ledger) == 2
 
 
 def test_a_reader_cannot_write(ledger: Ledger) -> None:
-    with pytest.raises(Exception, match="readonly"):
+    with pytest.raises(Exception, match=r"read-?only"):
         ledger.read(lambda tx: missions.dispatch(tx, new_mission(), now=START))
     assert count(ledger) == 0
 
@@ -111,11 +110,9 @@ def locked_elsewhere(place: Place) -> Iterator[threading.Event]:
     let_go, held = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with closing(sqlite3.connect(place.path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with place.locked():
             held.set()
             let_go.wait()
-            other.execute("ROLLBACK")
 
     holder = threading.Thread(target=hold)
     holder.start()

@@ -136,8 +136,8 @@ class Bench:
 
     def take_away(self, mission_id: str) -> None:
         """Do what another worker does that found this one dead: put the mission back, then claim it."""
-        clock = self.ports.clock
-        far = clock.boot() + 600 * MICROS
+        clock, leases = self.ports.clock, self.ledger.lease_time()
+        far = leases.now + 600 * MICROS
         session = "vp-session-other"
 
         def step(tx: Transaction) -> None:
@@ -152,7 +152,7 @@ class Bench:
                 worker_id="other",
                 limit=1,
                 now=clock.now(),
-                boot_id=clock.boot_id,
+                boot_id=leases.boot_id,
                 deadline=far,
             )
 

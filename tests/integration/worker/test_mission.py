@@ -14,6 +14,8 @@ from tests.integration.worker.conftest import Bench, deliver
 from tests.waiting import wait_until
 from ua_vp import Budget, FailureMode, MissionContext, Outcome, Status
 from ua_vp.events import Event
+from ua_vp.ledger import operating
+from ua_vp.mission import Actor
 from ua_vp.worker import WorkerExit
 from ua_vp.workspace import verify
 
@@ -282,3 +284,22 @@ def processes_with(mark: str) -> list[int]:
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
     return found
+
+
+def test_a_mission_that_an_operator_failed_gets_its_receipt_and_its_marker_from_the_next_worker(bench: Bench) -> None:
+    def do(_ctx: MissionContext) -> Outcome:
+        now, actor = bench.ports.clock.now(), Actor(name="ops", via="test")
+        bench.ledger.run(lambda tx: operating.fail(tx, mission_id, reason="it is stuck", actor=actor, now=now))
+        return Outcome.completed("done after all")
+
+    mission_id = bench.dispatch()
+    bench.worker(do).once()
+    bench.worker(deliver).once()
+
+    assert bench.event_types(mission_id) == ["dispatched", "started", "failed", "ready"]
+    assert verify(bench.workspace(mission_id)) == []
+    receipt = json.loads((bench.workspace(mission_id).root / "mission_receipt.json").read_text())
+    assert (receipt["attempt"], receipt["failure_mode"]) == (2, "operator")
+    [attempt] = bench.attempts(mission_id)
+    assert attempt.late_outcome is not None
+    assert attempt.late_outcome["summary"] == "done after all"

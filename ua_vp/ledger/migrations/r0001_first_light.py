@@ -30,14 +30,21 @@ LIFE = tuple(
 STAMPS = ("published_at", "blocked_at", "released_at", "marked_at", "mirrored_at", "purged_at")
 """What an ended mission may still get, each once."""
 ENDED = "('completed', 'failed', 'cancelled')"
+REFUSE = """
+CREATE FUNCTION vp_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION '%', TG_ARGV[0] USING ERRCODE = 'integrity_constraint_violation'; END $$"""
+DATABASE_CLOCK = """
+CREATE FUNCTION vp_clock() RETURNS bigint LANGUAGE sql VOLATILE
+AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint $$"""
+"""What leases on PostgreSQL are deadlines on, µs."""
 
 
 def upgrade() -> None:
     for make in (ledger, missions, attempts, claims, sessions, events, tallies, plugins, lanes, tokens):
         make()
-    if op.get_bind().dialect.name == "sqlite":
-        for trigger in sqlite_triggers():
-            op.execute(sa.text(trigger))
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    for statement in sqlite_refusals() if sqlite else [DATABASE_CLOCK, *postgresql_refusals()]:
+        op.execute(sa.text(statement))
 
 
 def partial(condition: str) -> dict[str, Any]:
@@ -241,7 +248,9 @@ def sessions() -> None:
 def events() -> None:
     op.create_table(
         "vp_events",
-        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True),
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(always=True), primary_key=True
+        ),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
@@ -316,41 +325,31 @@ def tokens() -> None:
     op.create_index("vp_tokens_by_secret", "vp_tokens", ["secret_sha256"], unique=True)
 
 
-def sqlite_triggers() -> list[str]:
-    """Refusals that hold for every connection, also one that knows nothing of this product.
+def refusals(differs: str, fixed: tuple[str, ...], *, always: str) -> list[tuple[str, str, str, str]]:
+    """What holds for every connection, also one that knows nothing of this product: name, event, condition, why."""
+    moved = " OR ".join(f'NEW."{name}" {differs} OLD."{name}"' for name in fixed)
+    ended = " OR ".join(f'NEW."{name}" {differs} OLD."{name}"' for name in LIFE)
+    stamped = " OR ".join(f"(OLD.{s} IS NOT NULL AND NEW.{s} {differs} OLD.{s})" for s in STAMPS)
+    way = "OLD.status = 'queued' AND NEW.status IN ('running', 'cancelled')"
+    way = f"({way}) OR (OLD.status = 'running' AND NEW.status IN ('queued', 'completed', 'failed', 'cancelled'))"
+    missions, never = "UPDATE ON vp_missions", "a mission that has ended never changes"
+    return [
+        ("vp_missions_dispatched", missions, moved, "what dispatch wrote never changes"),
+        ("vp_missions_ended", missions, f"OLD.status IN {ENDED} AND ({ended})", never),
+        ("vp_missions_stamped", missions, stamped, "a stamp is given once"),
+        ("vp_missions_way", missions, f"NEW.status {differs} OLD.status AND NOT ({way})", "no such way between states"),
+        ("vp_missions_kept", "DELETE ON vp_missions", always, "missions are kept"),
+        ("vp_events_unchanged", "UPDATE ON vp_events", always, "events never change"),
+        ("vp_events_kept", "DELETE ON vp_events", always, "events are kept"),
+    ]
+
+
+def sqlite_refusals() -> list[str]:
+    """The refusals on SQLite.
 
     OR REPLACE deletes the row in its way without asking a DELETE trigger (unless `recursive_triggers` is on), so what
     would be in the way is looked for before, by each unique key and by rowid.
     """
-    moved = " OR ".join(f'NEW."{name}" IS NOT OLD."{name}"' for name in ("rowid", *DISPATCHED))
-    ended = " OR ".join(f'NEW."{name}" IS NOT OLD."{name}"' for name in LIFE)
-    stamped = " OR ".join(f"(OLD.{s} IS NOT NULL AND NEW.{s} IS NOT OLD.{s})" for s in STAMPS)
-    way = "OLD.status = 'queued' AND NEW.status IN ('running', 'cancelled')"
-    way = f"({way}) OR (OLD.status = 'running' AND NEW.status IN ('queued', 'completed', 'failed', 'cancelled'))"
-    return [
-        refusal("vp_missions_dispatched", "UPDATE ON vp_missions", moved, "what dispatch wrote never changes"),
-        refusal(
-            "vp_missions_ended",
-            "UPDATE ON vp_missions",
-            f"OLD.status IN {ENDED} AND ({ended})",
-            "a mission that has ended never changes",
-        ),
-        refusal("vp_missions_stamped", "UPDATE ON vp_missions", stamped, "a stamp is given once"),
-        refusal(
-            "vp_missions_way",
-            "UPDATE ON vp_missions",
-            f"NEW.status IS NOT OLD.status AND NOT ({way})",
-            "no such way between states",
-        ),
-        refusal("vp_missions_kept", "DELETE ON vp_missions", "1", "missions are kept"),
-        *twins(),
-        refusal("vp_events_unchanged", "UPDATE ON vp_events", "1", "events never change"),
-        refusal("vp_events_kept", "DELETE ON vp_events", "1", "events are kept"),
-    ]
-
-
-def twins() -> list[str]:
-    """What an INSERT would meet."""
     keys = (
         "mission_id = NEW.mission_id",
         "rowid = NEW.rowid",
@@ -358,11 +357,28 @@ def twins() -> list[str]:
     )
     met = " OR ".join(f"EXISTS (SELECT 1 FROM vp_missions WHERE {same})" for same in keys)  # noqa: S608
     event = "EXISTS (SELECT 1 FROM vp_events WHERE seq = NEW.seq)"
+    all_of_them = [
+        *refusals("IS NOT", ("rowid", *DISPATCHED), always="1"),
+        ("vp_missions_replaced", "INSERT ON vp_missions", met, "this mission, or this key, is there already"),
+        ("vp_events_replaced", "INSERT ON vp_events", event, "this event is there already"),
+    ]
     return [
-        refusal("vp_missions_replaced", "INSERT ON vp_missions", met, "this mission, or this key, is there already"),
-        refusal("vp_events_replaced", "INSERT ON vp_events", event, "this event is there already"),
+        f"CREATE TRIGGER {name} BEFORE {before} WHEN {when} BEGIN SELECT RAISE(ABORT, '{why}'); END"
+        for name, before, when, why in all_of_them
     ]
 
 
-def refusal(name: str, before: str, when: str, why: str) -> str:
-    return f"CREATE TRIGGER {name} BEFORE {before} WHEN {when} BEGIN SELECT RAISE(ABORT, '{why}'); END"
+def postgresql_refusals() -> list[str]:
+    """They hold in a replica's session too (ALWAYS), and for TRUNCATE."""
+    statements = [REFUSE]
+    for name, before, when, why in refusals("IS DISTINCT FROM", DISPATCHED, always="true"):
+        how = f"FOR EACH ROW WHEN ({when})"
+        statements += [f"CREATE TRIGGER {name} BEFORE {before} {how} EXECUTE FUNCTION vp_refuse('{why}')"]
+        statements += [f"ALTER TABLE {before.split()[-1]} ENABLE ALWAYS TRIGGER {name}"]
+    for table in ("vp_missions", "vp_events"):
+        how = f"BEFORE TRUNCATE ON {table} EXECUTE FUNCTION vp_refuse('{table.removeprefix('vp_')} are kept')"
+        statements += [
+            f"CREATE TRIGGER {table}_emptied {how}",
+            f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {table}_emptied",
+        ]
+    return statements
