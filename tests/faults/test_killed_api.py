@@ -11,10 +11,11 @@ from threading import Event, Lock
 import httpx2
 import pytest
 
+from tests.figures import Figures, Rounds
 from tests.product import GENERAL, OPS, Product
 from tests.waiting import wait_until
 
-ROUNDS, CALLERS, BEFORE_THE_KILL = 3, 8, 40
+CALLERS, BEFORE_THE_KILL = 8, 40
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -76,10 +77,10 @@ BODY = {
 
 
 def test_every_acknowledged_dispatch_survives_the_death_of_the_api_and_every_key_is_one_mission(
-    product: Product,
+    product: Product, rounds: Rounds, figures: Figures
 ) -> None:
-    acknowledged, unanswered = 0, 0
-    for number in range(ROUNDS):
+    times, acknowledged, unanswered = rounds(ci=1, soak=500), 0, 0
+    for number in range(times):
         api = product.serve()
         callers = Callers(product, f"round-{number}")
         with callers.at_work():
@@ -96,10 +97,8 @@ def test_every_acknowledged_dispatch_survives_the_death_of_the_api_and_every_key
         acknowledged += len(callers.acknowledged)
         unanswered += len(callers.sent) - len(callers.acknowledged)
     check_ledger(product, acknowledged + unanswered)
-    print(
-        f"figure: SIGKILL of the API during dispatches: {ROUNDS} rounds, {acknowledged} acknowledged, lost 0; "
-        f"{unanswered} without an answer, asked again by key: double 0"
-    )
+    note = f"{acknowledged} dispatches acknowledged; {unanswered} without an answer, asked again by key"
+    figures("SIGKILL of the API during dispatches", tried=times, note=note)
 
 
 def check_ledger(product: Product, missions: int) -> None:

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import LEASE
+from tests.figures import Figures, Rounds
 from tests.product import Json, Process, Product
 from tests.waiting import wait_until
-
-ROUNDS = 5
-LATE_ROUNDS = 3
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -50,11 +48,11 @@ def is_written(path: Path) -> bool:
 
 @pytest.mark.parametrize("other_is", ["at work", "done"])
 def test_what_a_worker_brings_after_another_took_over_is_kept_and_never_published(
-    product: Product, tmp_path: Path, other_is: str
+    product: Product, tmp_path: Path, other_is: str, rounds: Rounds, figures: Figures
 ) -> None:
     product.serve()
-    workers = [product.worker(), product.worker()]
-    for number in range(LATE_ROUNDS):
+    workers, times = [product.worker(), product.worker()], rounds(ci=1, soak=500)
+    for number in range(times):
         once, first, second = (tmp_path / f"{name}-{number}" for name in ("once", "first", "second"))
         mission_id = product.shell(LATE_AND_SECOND, str(once), str(pipe(first)), str(pipe(second)))
         wait_until(once.exists, within=20, why="the first attempt is at work")
@@ -74,7 +72,7 @@ def test_what_a_worker_brings_after_another_took_over_is_kept_and_never_publishe
             tell(second)
 
         check_second_won(product, mission_id)
-    print(f"figure: SIGSTOP past the lease, the other worker {other_is}: {LATE_ROUNDS} rounds, late work published 0")
+    figures(f"SIGSTOP past the lease, the other worker {other_is}", tried=times, note="no late work was published")
 
 
 def late_outcome(product: Product, mission_id: str) -> Json | None:
@@ -98,13 +96,16 @@ def check_second_won(product: Product, mission_id: str) -> None:
     product.run("artifacts", "verify", mission_id)
 
 
-def test_a_worker_that_slept_past_its_lease_never_fences_its_own_live_mission(product: Product, tmp_path: Path) -> None:
+def test_a_worker_that_slept_past_its_lease_never_fences_its_own_live_mission(
+    product: Product, tmp_path: Path, rounds: Rounds, figures: Figures
+) -> None:
     product.serve()
     worker = product.worker()
     begun, line = tmp_path / "begun", pipe(tmp_path / "line")
     mission_id = product.shell(UNTIL_TOLD, str(begun), str(line))
     wait_until(begun.exists, within=20, why="the mission is at work")
-    for _ in range(ROUNDS):
+    times = rounds(ci=2, soak=500)
+    for _ in range(times):
         sleep_past_the_lease(product, worker)
         wait_until(lambda: is_live(product, worker), within=20, why="it renewed its lease")
         assert (product.status(mission_id), product.mission(mission_id)["attempt"]) == ("running", 1)
@@ -114,15 +115,15 @@ def test_a_worker_that_slept_past_its_lease_never_fences_its_own_live_mission(pr
     assert (mission["status"], mission["attempt"], mission["tries"]) == ("completed", 1, 0)
     assert len(product.attempts(mission_id)) == len(product.terminal_events(mission_id)) == 1
     assert product.artifact(mission_id, "work_products/summary.md").text == "# told\n"
-    print(f"figure: SIGSTOP past the lease with no other worker: {ROUNDS} rounds, own mission fenced 0")
+    figures("SIGSTOP past the lease with no other worker", tried=times, note="no worker fenced its own mission")
 
 
 def test_work_that_ended_while_its_worker_slept_past_the_lease_counts_if_nobody_took_over(
-    product: Product, tmp_path: Path
+    product: Product, tmp_path: Path, rounds: Rounds
 ) -> None:
     product.serve()
     worker = product.worker()
-    for number in range(ROUNDS):
+    for number in range(rounds(ci=2, soak=500)):
         begun, line = tmp_path / f"begun-{number}", pipe(tmp_path / f"line-{number}")
         mission_id = product.shell(UNTIL_TOLD, str(begun), str(line))
         wait_until(begun.exists, within=20, why="the mission is at work")

@@ -6,6 +6,8 @@ from contextlib import closing
 
 import pytest
 
+from tests.faults.conftest import new_product
+from tests.figures import Figures
 from tests.product import GENERAL, Product
 
 pytestmark = pytest.mark.timeout(120)
@@ -14,21 +16,30 @@ STAMPS = {"published_at", "blocked_at", "released_at", "marked_at", "mirrored_at
 REFUSED = (sqlite3.IntegrityError, sqlite3.OperationalError)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Product, list[str]]]:
+    """A ledger that the product wrote, with a mission for each way to end and one in the queue; nobody is at it."""
+    with new_product(tmp_path_factory.mktemp("ended") / "product", "general") as product:
+        api = product.serve()
+        missions = [
+            product.shell("echo > work_products/a", idempotency_key="done"),
+            product.shell("exit 1", idempotency_key="failed"),
+            product.shell("exit 1", idempotency_key="cancelled"),
+        ]
+        product.cancel(missions[2])
+        product.once()
+        product.once()
+        ends = [product.finished(mission_id)["status"] for mission_id in missions]
+        assert ends == ["completed", "failed", "cancelled"]
+        product.shell("exit 1", idempotency_key="queued")
+        api.end()
+        yield product, missions
+
+
 @pytest.fixture
-def ended(product: Product) -> Iterator[tuple[sqlite3.Connection, list[str]]]:
-    """A ledger that the product wrote, with a mission for each way to end, and nobody at it but us."""
-    api = product.serve()
-    missions = [
-        product.shell("echo > work_products/a", idempotency_key="done"),
-        product.shell("exit 1", idempotency_key="failed"),
-        product.shell("exit 1", idempotency_key="cancelled"),
-    ]
-    product.cancel(missions[2])
-    product.once()
-    product.once()
-    assert [product.finished(mission_id)["status"] for mission_id in missions] == ["completed", "failed", "cancelled"]
-    product.shell("exit 1", idempotency_key="queued")
-    api.end()
+def ended(written: tuple[Product, list[str]]) -> Iterator[tuple[sqlite3.Connection, list[str]]]:
+    """A connection to it, and the missions that have ended."""
+    product, missions = written
     with closing(product.ledger()) as connection:
         yield connection, missions
 
@@ -57,7 +68,9 @@ def is_refused(connection: sqlite3.Connection, statement: str, *values: object) 
         connection.execute("RELEASE attempt")
 
 
-def test_every_column_of_an_ended_mission_is_fixed(ended: tuple[sqlite3.Connection, list[str]]) -> None:
+def test_every_column_of_an_ended_mission_is_fixed(
+    ended: tuple[sqlite3.Connection, list[str]], figures: Figures
+) -> None:
     connection, missions = ended
     tried, accepted, width = 0, [], len(columns(connection))
     for mission_id in missions:
@@ -72,9 +85,7 @@ def test_every_column_of_an_ended_mission_is_fixed(ended: tuple[sqlite3.Connecti
                     if not is_refused(connection, statement, other, mission_id):
                         accepted.append((column, value, other, verb))
     assert accepted == []
-    print(
-        f"figure: ended rows: {len(missions)} rows x {width} columns, {tried} changes tried, accepted {len(accepted)}"
-    )
+    figures("changes to ended rows", tried=tried, note=f"{len(missions)} rows x {width} columns, none accepted")
 
 
 def others(value: object) -> list[object]:

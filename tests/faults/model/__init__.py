@@ -1,0 +1,1 @@
+"""A model of the ledger, and what walks both side by side."""
