@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI") == "true"
 CHECKS = {
     "lint": (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("lint-imports",)),
-    "types": (("mypy", "ua_vp", "plugins", "tests"),),
+    "types": (("mypy", "ua_vp", "plugins", "tests", "benchmarks"),),
 }
+LAST = {"bench": (("python", "-m", "benchmarks", "quick"),)}
 TESTS = {  # what pytest is given
     "unit": ("tests/unit",),
     "integration": ("tests/integration", "-m", "not postgresql"),
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
     """Run the parts named before the first option; the options go to pytest."""
     options_start = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
     names, options = arguments[:options_start], arguments[options_start:]
-    known = [*CHECKS, *TESTS]
+    known = [*CHECKS, *TESTS, *LAST]
     if unknown := set(names) - set(known):
         print(f"no such part: {', '.join(sorted(unknown))}; there are: {' '.join(known)}", file=sys.stderr)
         return 2
@@ -69,11 +70,11 @@ def run_part(part: str, options: list[str]) -> Result:
     """Run every command of a part, stopping at none."""
     result, start = Result(part=part), time.monotonic()
     install_what_is_missing(part, result)
-    if part in CHECKS:
-        for command in CHECKS[part]:
-            run(command, result)
-    else:
+    if part in TESTS:
         run_tests(part, options, result)
+    else:
+        for command in (CHECKS | LAST)[part]:
+            run(command, result)
     result.seconds = time.monotonic() - start
     return result
 
@@ -113,7 +114,7 @@ def report(results: list[Result], *, not_asked_for: list[str]) -> None:
     """Print the closing table."""
     print(f"\n{'part':12} {'seconds':>7}  {'tests':>5}  result")
     for result in results:
-        tests = "" if result.part in CHECKS else str(result.passed_tests)
+        tests = str(result.passed_tests) if result.part in TESTS else ""
         verdict = "passed" if result.ok else f"FAILED ({', '.join(result.failed) or 'left something out'})"
         print(f"{result.part:12} {result.seconds:7.1f}  {tests:>5}  {verdict}")
     for result in results:

@@ -242,10 +242,13 @@ def _first(place: Place, ports: Ports, lanes: Sequence[LaneView], *, as_json: bo
 
 
 def _where_to_look(place: Place) -> None:
+    from ua_vp.ledger import place_of
+
     console, chosen = place.console, place.settings
     other_home = f"UA_VP_HOME={chosen.home} " if "UA_VP_HOME" in console.environ else ""
     for line in (
         f"API        {place.url} (token in {chosen.token_path})",
+        f"ledger     {place_of(chosen.database.url or chosen.ledger_path)}",
         f"logs       {place.house.logs}",
         f"settings   {chosen.config}",
         f"missions   {chosen.workspace_root}",
