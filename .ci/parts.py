@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
+import soak
+
 ROOT = Path(__file__).resolve().parent.parent
 CI = os.environ.get("CI") == "true"
 CHECKS = {
@@ -91,13 +93,20 @@ def run_tests(part: str, options: list[str], result: Result) -> None:
     """Run the tests of one part; pytest's own record says what was left out and why."""
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder, "record.xml")
-        run(("pytest", *TESTS[part], f"--junit-xml={record}", *options), result)
+        run(("pytest", *TESTS[part], f"--junit-xml={record}", *recorded(), *options), result)
         for case in ElementTree.parse(record).iter("testcase") if record.exists() else ():
             skipped = case.find("skipped")
             if skipped is not None:
                 result.left_out.append((case.get("name", ""), skipped.get("message", "")))
             elif case.find("failure") is None and case.find("error") is None:
                 result.passed_tests += 1
+
+
+def recorded() -> tuple[str, ...]:
+    """What a commit's own tests count goes where the soak's figures are."""
+    if (revision := soak.commit()).endswith("+"):
+        return ()
+    return (f"--record-figures={soak.record_of(revision)}",)
 
 
 def run(command: tuple[str, ...], result: Result) -> None:

@@ -27,8 +27,7 @@ def main(arguments: list[str]) -> int:
         print(f"no such harness: {', '.join(sorted(unknown))}; there are: {' '.join(known)}", file=sys.stderr)
         return 2
     record = record_of(commit())
-    record.parent.mkdir(exist_ok=True)
-    files = [f"tests/faults/test_{name}.py" for name in names] or ["tests/faults"]
+    files = [f"tests/faults/test_{name}.py" for name in names] or ["tests/faults", "tests/integration/ledger"]
     ran = subprocess.run(("pytest", *files, "--soak", "--record-figures", str(record), *options), cwd=ROOT, check=False)
     print(table(record))
     return ran.returncode
@@ -52,7 +51,7 @@ def table(record: Path) -> str:
     sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
     for line in record.read_text(encoding="utf-8").splitlines() if record.exists() else ():
         figure = json.loads(line)
-        row = sums[figure["fault"], figure["test"].partition("[")[0].removeprefix("tests/faults/")]
+        row = sums[figure["fault"], figure["test"].partition("[")[0].removeprefix("tests/")]
         for count in COUNTS:
             row[count] += figure[count]
     head = f"Counted at commit `{commit()}`.\n\n| fault | {' | '.join(COUNTS)} | test |\n|---|{'---:|' * len(COUNTS)}---|\n"
@@ -65,7 +64,9 @@ def table(record: Path) -> str:
 
 def record_of(revision: str) -> Path:
     """Where the figures of a commit are kept."""
-    return ROOT / ".soak" / f"{revision}.jsonl"
+    folder = ROOT / ".soak"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{revision}.jsonl"
 
 
 def commit() -> str:

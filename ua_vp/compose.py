@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 """What a mission's processes get of the worker's own environment."""
 
+JUDGE_AGAIN_SECONDS = 5.0
+"""Until the verdicts are offered again to a ledger that did not take them."""
 LEDGER_GONE = 75
 """Exit status of an API whose ledger is gone (EX_TEMPFAIL, sysexits.h): start it again."""
 
@@ -211,12 +213,15 @@ def _say_in_lines(ports: Ports) -> None:
 
 
 def _judge(ledger: Ledger, ports: Ports, settings: Settings, environ: Mapping[str, str], judged: Signal) -> None:
-    """Probe the plugins beside the running API; `/readyz` waits for it."""
-    try:
-        publish(ledger, ports, host.probe_all(settings, ports, environ=environ))
-        judged.set()
-    except VpError as error:
-        structlog.get_logger("ua_vp.ops").error("plugins_not_judged", code=error.code, detail=error.detail)
+    """Probe the plugins beside the running API, and publish until the ledger takes it; `/readyz` waits for it."""
+    verdicts = host.probe_all(settings, ports, environ=environ)
+    while not judged.is_set():
+        try:
+            publish(ledger, ports, verdicts)
+            judged.set()
+        except VpError as error:
+            structlog.get_logger("ua_vp.ops").error("plugins_not_judged", code=error.code, detail=error.detail)
+            ports.clock.sleep(JUDGE_AGAIN_SECONDS)
 
 
 def _settle_in(settings: Settings, ledger: Ledger, ports: Ports, url: str) -> None:

@@ -107,3 +107,11 @@ def test_every_page_is_reached_from_the_readme() -> None:
 )
 def test_what_is_shown_is_compared_in_order_with_gaps(shows: tuple[str, ...], output: str, lacking: str | None) -> None:
     assert missing(shows, output) == lacking
+
+
+def test_every_test_that_the_reliability_page_names_is_there() -> None:
+    page = (ROOT / "docs" / "explanation" / "reliability.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:faults|integration)/[\w/]+\.py)::(\w+)`", page)
+    assert named, "the page holds no figures; run ./dev soak --write"
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{test}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.product import Product
+from tests.waiting import wait_until
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -36,11 +37,16 @@ class Kin:
         return self
 
     def __exit__(self, *_: object) -> None:
-        while living := self.living():
-            for relative in living:
-                with suppress(ProcessLookupError):
-                    os.kill(relative.pid, signal.SIGKILL)
-        be_subreaper(False)
+        try:
+            wait_until(self._all_killed, within=30, why="what was left is killed")
+        finally:
+            be_subreaper(False)
+
+    def _all_killed(self) -> bool:
+        for relative in self.living():
+            with suppress(ProcessLookupError):
+                os.kill(relative.pid, signal.SIGKILL)
+        return not self.living()
 
     def living(self, kind: str | None = None) -> list[Relative]:
         """Those of the product that live, of one kind or all; the dead that were left to us are buried on the way."""

@@ -61,36 +61,45 @@ def test_no_lease_is_lost_and_no_timer_stuck_when_the_clock_is_set(
 ) -> None:
     steps, lost = rounds(ci=2, soak=500), 0
     rogue.serve()
-    worker = rogue.worker(ROGUE)
+    workers = [rogue.worker(ROGUE), rogue.worker(ROGUE)]
     for number in range(steps):
         ahead = number % 2 == 0
         running = Mission(rogue, tmp_path, ROGUE, "run")
-        session = rogue.session(worker)["session_id"]
         due = rogue.dispatch(ROGUE, **QUICK, not_before=(clock.now() + HOUR / 2).isoformat())
         back_off = rogue.dispatch(ROGUE, mission_type="again")
         wait_until(lambda: rogue.mission(back_off)["tries"] == 1, within=20, why="it waits for its next try")  # noqa: B023
+        sessions = [rogue.session(worker)["session_id"] for worker in workers]
 
         clock.set(clock.shift + (HOUR if ahead else -HOUR))
 
-        wait_until(lambda: renewed(rogue, worker, clock), within=20, why="the lease is renewed after the step")
+        wait_until(lambda: renewed(rogue, workers, clock), within=20, why="the leases are renewed after the step")
+        lost += [rogue.session(worker)["session_id"] for worker in workers] != sessions
+        lost += rogue.mission(running.mission_id)["attempt"] != 1
         if ahead:
-            lost += rogue.finished(back_off)["status"] != "completed"
-            lost += rogue.finished(due)["status"] != "completed"
+            lost += sum(rogue.finished(mission_id)["status"] != "completed" for mission_id in (back_off, due))
         else:
             lost += rogue.mission(due)["queued_reason"] != "not_before"
             rogue.cancel(due)
             rogue.cancel(back_off)
+            replace_holder(rogue, running, workers)
         running.tell()
-        ended = rogue.finished(running.mission_id)
-        lost += (ended["status"], ended["attempt"], rogue.session(worker)["session_id"]) != ("completed", 1, session)
-    note = "leases kept; what was due by the new time ran, what was not did not"
+        lost += rogue.finished(running.mission_id)["status"] != "completed"
+    note = "leases kept; what was due by the new time ran, what was not did not; a worker killed after it was missed in time"
     figures("wall clock set by an hour", tried=steps, lost=lost, note=note)
 
 
-def renewed(product: Product, worker: Process, clock: Clock) -> bool:
-    """Whether its last heartbeat is by the new clock."""
-    at = datetime.fromisoformat(product.session(worker)["last_heartbeat_at"])
-    return abs(at - clock.now()) < timedelta(seconds=10 * LEASE)
+def replace_holder(product: Product, running: Mission, workers: list[Process]) -> None:
+    """Kill the mission's worker: the other one's timers must notice, whatever the clock says."""
+    holder = product.holder(running.mission_id, workers)
+    holder.kill()
+    wait_until(lambda: product.mission(running.mission_id)["attempt"] == 2, within=20, why="the other takes over")
+    workers[workers.index(holder)] = product.worker(ROGUE)
+
+
+def renewed(product: Product, workers: list[Process], clock: Clock) -> bool:
+    """Whether their last heartbeats are by the new clock."""
+    beats = [product.session(worker)["last_heartbeat_at"] for worker in workers]
+    return all(abs(datetime.fromisoformat(at) - clock.now()) < timedelta(seconds=10 * LEASE) for at in beats)
 
 
 def test_the_clock_that_the_product_reads_is_the_tests(rogue: Product, clock: Clock) -> None:

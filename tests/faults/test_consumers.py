@@ -70,7 +70,7 @@ def request_of(caller: socket.socket) -> bytes:
 def test_a_dispatch_whose_answer_was_lost_after_the_commit_is_one_mission_when_asked_again(
     product: Product, rounds: Rounds, figures: Figures
 ) -> None:
-    times, lost, double = rounds(ci=10, soak=5_000), 0, 0
+    times, lost, double = rounds(ci=5, soak=5_000), 0, 0
     product.serve()
     cutter = Cutter(product)
     headers = {"Authorization": f"Bearer {product.token}"}
@@ -92,7 +92,7 @@ def test_a_dispatch_whose_answer_was_lost_after_the_commit_is_one_mission_when_a
 def test_readers_of_the_stream_who_never_read_cost_little_and_delay_nobody(
     product: Product, figures: Figures, rounds: Rounds
 ) -> None:
-    events, api = rounds(ci=200, soak=20_000), product.serve()
+    events, api = rounds(ci=100, soak=20_000), product.serve()
     fill_log(product, events // 2)
     before = memory(api)
     with slow_readers(product) as readers:

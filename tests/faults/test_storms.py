@@ -70,17 +70,17 @@ def change(statement: str) -> Plant:
     return plant
 
 
-def first(product: Product, pattern: str) -> Path:
-    """A file of a mission that has ended."""
-    return next(iter(product.home.glob(f"AGENT_RUN_WORKSPACES/*/*/{pattern}")))
+def folder(product: Product, number: int) -> Path:
+    """Of a mission that has ended; another one for each plant."""
+    return sorted(product.home.glob("AGENT_RUN_WORKSPACES/*/vp-mission-*"))[number]
 
 
 SOME = "(SELECT mission_id FROM vp_missions LIMIT 1)"
 PLANTS: Mapping[str, Plant] = {
-    "a marker is missing": lambda product: first(product, "sync_ready.json").unlink(),
-    "an artifact was changed": lambda product: first(product, "run.log").write_text("changed", encoding="utf-8"),
+    "a marker is missing": lambda product: (folder(product, 0) / "sync_ready.json").unlink(),
+    "an artifact was changed": lambda product: (folder(product, 1) / "run.log").write_text("", "utf-8"),
     "a temporary file is left": lambda product: (product.home / ".vp_state.db.tmp").touch(),
-    "an attempt's folder is left": lambda product: first(product, "").joinpath(".attempts", "9").mkdir(parents=True),
+    "an attempt's folder is left": lambda product: (folder(product, 2) / ".attempts" / "9").mkdir(parents=True),
     "a process is left": lambda product: subprocess.Popen(["setsid", "--fork", "sleep", "1000"]).wait(),
     "an event is missing": change("DELETE FROM vp_events WHERE seq = 3"),
     "an end is told twice": change(

@@ -21,7 +21,7 @@ BROAD_EXCEPTS: dict[str, str] = {
     "ua_vp/host/load.py::Hooks.health": "a plugin's hook is called: it is not well",
     "ua_vp/host/load.py::Hooks.mission_event": "a plugin's hook is called: an observer's error is logged and stops nothing",
     "ua_vp/host/plugin.py::guarded": "a plugin is imported and its lane asked: the plugin is degraded, the others run",
-    "ua_vp/ledger/writer.py::Writer._run_step": "a Step is others' code: whatever it raises is undone and goes to its own caller alone",
+    "ua_vp/ledger/writer.py::Writer._commit_once": "a Step is others' code: whatever it raises is undone and goes to its own caller alone",
     "ua_vp/ops/boundary.py::Boundary.__call__": "a request ends: its caller gets a problem with an id, the log the trace",
     "ua_vp/runtime/threads.py::guarded.run": "a thread ends: the error is logged and the process with it",
     "ua_vp/worker/execute.py::run_lane": "a lane is others' code: whatever it raises, exit() too, ends its mission as failed",

@@ -6,7 +6,7 @@ Every write names the attempt it works on and changes nothing if that is not the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import bindparam, func, select, true
@@ -15,18 +15,30 @@ from ua_vp.events import EventType, NewEvent
 from ua_vp.ledger.finishing import (
     FinishVerdict,
     RequeueVerdict,
+    Running,
+    all_running,
     finish,
     record_late_outcome,
     requeue,
     supersede,
 )
-from ua_vp.ledger.holding import DROP_CLAIM, Holder, held, hold, worker
+from ua_vp.ledger.holding import DROP_CLAIM, Holder, hold, worker
 from ua_vp.ledger.lanes import takes_missions
 from ua_vp.ledger.reconciling import Reconciled, reconcile
 from ua_vp.ledger.rows import event_of, new, text_of
 from ua_vp.ledger.sessions import extend
-from ua_vp.ledger.tables import attempts, claims, is_due, is_passed, is_waiting, missions
-from ua_vp.ledger.transaction import Row, Transaction, insert_all
+from ua_vp.ledger.tables import (
+    STAMPS,
+    attempts,
+    claims,
+    is_due,
+    is_finished,
+    is_passed,
+    is_unmarked,
+    is_waiting,
+    missions,
+)
+from ua_vp.ledger.transaction import Row, Transaction, insert_all, is_among
 from ua_vp.mission import Claim, JsonObject, Status
 
 __all__ = [
@@ -35,6 +47,8 @@ __all__ = [
     "Renewal",
     "Renewed",
     "RequeueVerdict",
+    "Running",
+    "all_running",
     "claim",
     "finish",
     "has_due",
@@ -45,6 +59,7 @@ __all__ = [
     "record_late_outcome",
     "renew",
     "requeue",
+    "settle",
     "stamp_marked",
     "stamp_published",
     "supersede",
@@ -177,15 +192,43 @@ def stamp_published(tx: Transaction, claim: Claim, *, now: int) -> bool:
 
     A stamp that is there already stays as it is, and is True: two may bring the same end to its marker.
     """
-    if tx.run(PUBLISH, mission_id=claim.mission_id, attempt=claim.attempt, new_published_at=now):
-        return True
-    return held(tx, claim, "published_at")
+    row = _all_ended(tx, [claim]).get((claim.mission_id, claim.attempt))
+    return row is not None and _publish(tx, row, now=now)
 
 
 def stamp_marked(tx: Transaction, claim: Claim, *, now: int, receipt_sha256: str) -> bool:
     """Record that the marker is there, write `ready`, and give up the claim; otherwise as `stamp_published`."""
-    if not tx.run(MARK, mission_id=claim.mission_id, attempt=claim.attempt, new_marked_at=now):
-        return held(tx, claim, "marked_at")
+    row = _all_ended(tx, [claim]).get((claim.mission_id, claim.attempt))
+    return row is not None and _mark(tx, claim, row, now=now, receipt_sha256=receipt_sha256)
+
+
+def settle(tx: Transaction, settled: Sequence[tuple[Claim, str]], *, now: int) -> None:
+    """Stamp missions as published and then as marked; given are their claims, each with the hash of its receipt."""
+    ended = _all_ended(tx, [claim for claim, _ in settled])
+    for claim, receipt_sha256 in settled:
+        row = ended.pop((claim.mission_id, claim.attempt), None)
+        if row is not None and _publish(tx, row, now=now):
+            _mark(tx, claim, row, now=now, receipt_sha256=receipt_sha256)
+
+
+def _all_ended(tx: Transaction, claims: Sequence[Claim]) -> dict[tuple[str, int], Row]:
+    """The stamps of those of the missions in `claims` that have ended, by id and attempt."""
+    rows = tx.among(STAMPED, [claim.mission_id for claim in claims])
+    return {(row["mission_id"], row["attempt"]): row for row in rows}
+
+
+def _publish(tx: Transaction, row: Row, *, now: int) -> bool:
+    if row["published_at"] is None:
+        tx.write(PUBLISH, mission_id=row["mission_id"], new_published_at=now)
+    return True
+
+
+def _mark(tx: Transaction, claim: Claim, row: Row, *, now: int, receipt_sha256: str) -> bool:
+    if row["marked_at"] is not None:
+        return True
+    if row["blocked_at"] is not None and row["released_at"] is None:
+        return False
+    tx.write(MARK, mission_id=claim.mission_id, new_marked_at=now)
     tx.append(
         NewEvent(
             type=EventType.READY,
@@ -199,7 +242,7 @@ def stamp_marked(tx: Transaction, claim: Claim, *, now: int, receipt_sha256: str
             attempt=claim.attempt,
         )
     )
-    tx.run(DROP_CLAIM, mission_id=claim.mission_id)
+    tx.write(DROP_CLAIM, mission_id=claim.mission_id, if_any=True)
     return True
 
 
@@ -214,8 +257,8 @@ def _start(tx: Transaction, row: Row, holder: Holder, *, now: int) -> Row:
         "updated_at": now,
     }
     changes = {f"new_{name}": started[name] for name in STARTED}
-    tx.run(START, mission_id=row["mission_id"], since_attempt=row["attempt"], **changes)
-    tx.run(
+    tx.write(START, mission_id=row["mission_id"], since_attempt=row["attempt"], **changes)
+    tx.write(
         INSERT_ATTEMPT,
         mission_id=row["mission_id"],
         attempt=started["attempt"],
@@ -243,10 +286,10 @@ def _start(tx: Transaction, row: Row, holder: Holder, *, now: int) -> Row:
     return started
 
 
+_this = missions.c.mission_id == bindparam("mission_id")
 _of_lane = missions.c.vp_id == bindparam("vp_id")
-_fence = (missions.c.mission_id == bindparam("mission_id"), missions.c.attempt == bindparam("attempt"))
+_fence = (_this, missions.c.attempt == bindparam("attempt"))
 _running = (*_fence, missions.c.status == Status.RUNNING.value)
-_ended = (*_fence, missions.c.completed_at.is_not(None))
 _attempt = (attempts.c.mission_id == bindparam("mission_id"), attempts.c.attempt == bindparam("attempt"))
 _first = (missions.c.due_order, missions.c.dispatched_seq)
 _of_session = claims.c.session_id == bindparam("session_id")
@@ -290,5 +333,10 @@ PROGRESS = missions.update().where(*_running).values(**new("last_progress_at", "
 USAGE = missions.update().where(*_running).values(**new("usage"))
 ATTEMPT_USAGE = attempts.update().where(*_attempt).values(usage_source="reported", **new("usage"))
 ENGAGE = attempts.update().where(*_attempt, attempts.c.engaged_at.is_(None)).values(**new("engaged_at"))
-PUBLISH = missions.update().where(*_ended, missions.c.published_at.is_(None)).values(**new("published_at"))
-MARK = missions.update().where(*_ended, missions.c.marked_at.is_(None), is_passed).values(**new("marked_at"))
+STAMPED = (
+    select(missions.c.mission_id, missions.c.attempt, *(missions.c[stamp] for stamp in STAMPS))
+    .where(is_among(missions.c.mission_id), is_finished)
+    .with_for_update()
+)
+PUBLISH = missions.update().where(_this, is_finished, missions.c.published_at.is_(None)).values(**new("published_at"))
+MARK = missions.update().where(_this, is_unmarked, is_passed).values(**new("marked_at"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
@@ -45,6 +46,10 @@ class Driver(Protocol):
         """Run one statement; gives a cursor."""
         ...
 
+    def cursor(self) -> Any:
+        """A cursor, whose `executemany` runs one statement for many rows."""
+        ...
+
 
 class Store(Protocol):
     """One database. Connections are used by one thread at a time; transactions are begun and ended by hand."""
@@ -57,11 +62,6 @@ class Store(Protocol):
     @property
     def errors(self) -> tuple[type[Exception], ...]:
         """What it raises; `trouble` tells the kinds apart."""
-        ...
-
-    @property
-    def savepoints(self) -> bool:
-        """Whether each Step of a batch stands in a savepoint; without, a batch that fails is run again one by one."""
         ...
 
     @property
@@ -158,6 +158,12 @@ def driver_of(connection: Connection) -> Driver:
     """The driver's own connection under SQLAlchemy's."""
     driver: Driver = connection.connection.driver_connection  # type: ignore[assignment]  # Any-typed upstream
     return driver
+
+
+def in_one_go(driver: Driver) -> AbstractContextManager[object]:
+    """Have what is run inside sent together, where that spares waiting; its results are there behind it."""
+    pipeline: Callable[[], AbstractContextManager[object]] = getattr(driver, "pipeline", nullcontext)
+    return pipeline()
 
 
 def let_go(connection: Connection, *, alive: bool) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import Enum
+from typing import TypeAlias
 
 from sqlalchemy import bindparam, select, true
 
 from ua_vp.events import EventType
 from ua_vp.ledger.endings import RUN, end
 from ua_vp.ledger.holding import DROP_CLAIM, Holder, hold, worker
-from ua_vp.ledger.rows import LOCKED, event_of, mission_of, new, text_of
+from ua_vp.ledger.rows import ALL_LOCKED, event_of, mission_of, new, text_of
 from ua_vp.ledger.tables import attempts, claims, events, missions
 from ua_vp.ledger.transaction import Row, Transaction
 from ua_vp.mission import Actor, Claim, Ending, JsonObject, Mission, RequeueReason, Status
@@ -24,6 +26,10 @@ class FinishVerdict(Enum):
     """A newer attempt exists, or the mission has ended: nothing was written."""
     CANCEL_FIRST = "cancel_first"
     """A cancel was committed before: nothing was written; finish it as cancelled."""
+
+
+Running: TypeAlias = dict[tuple[str, int], Row]
+"""Missions that run, by id and attempt: as they were just read."""
 
 
 class RequeueVerdict(Enum):
@@ -46,12 +52,14 @@ def finish(
     result_ref: str,
     receipt_path: str,
     sync_marker_path: str,
+    running: Running | None = None,
 ) -> FinishVerdict:
     """The moment of truth: the mission ends as `ending` says; writes its terminal event and its attempt's end.
 
-    The claim stays until the marker is there (`stamp_marked`).
+    The claim stays until the marker is there (`stamp_marked`). Who finishes many gives what `all_running` has just
+    found for them all; what ends is taken from it.
     """
-    row = _current(tx, claim)
+    row = _current(claim, all_running(tx, [claim]) if running is None else running)
     if row is None:
         return FinishVerdict.LEASE_LOST
     if row["cancel_requested"] and ending.status is not Status.CANCELLED:
@@ -70,9 +78,16 @@ def finish(
         sync_marker_path=sync_marker_path,
     )
     if ending.usage:
-        tx.run(ATTEMPT_USAGE, mission_id=claim.mission_id, attempt=claim.attempt, new_usage=text_of(ending.usage))
+        usage = text_of(ending.usage)
+        tx.write(ATTEMPT_USAGE, mission_id=claim.mission_id, attempt=claim.attempt, new_usage=usage, if_any=True)
     end_attempt(tx, claim.mission_id, claim.attempt, at=completed_at, reason=ending.status.value)
     return FinishVerdict.DONE
+
+
+def all_running(tx: Transaction, claims: Sequence[Claim]) -> Running:
+    """Those of the missions in `claims` that run."""
+    rows = tx.among(ALL_LOCKED, [claim.mission_id for claim in claims])
+    return {(row["mission_id"], row["attempt"]): row for row in rows if row["status"] == Status.RUNNING.value}
 
 
 def requeue(
@@ -82,7 +97,7 @@ def requeue(
 
     Done again, after a commit whose answer was lost, it is REQUEUED again and writes nothing.
     """
-    row = _current(tx, claim)
+    row = _current(claim, all_running(tx, [claim]))
     if row is None:
         return RequeueVerdict.REQUEUED if _did_put_back(tx, claim, reason) else RequeueVerdict.LEASE_LOST
     if row["cancel_requested"]:
@@ -108,7 +123,7 @@ def supersede(tx: Transaction, claim: Claim, holder: Holder, *, now: int, end_re
     For a lane that does not return: its attempt's record ends with `end_reason`, the next attempt has none. None if
     the claim was lost. Done again, after a commit whose answer was lost, it gives the same claim again.
     """
-    row = _current(tx, claim)
+    row = _current(claim, all_running(tx, [claim]))
     if row is not None:
         return take_over(tx, row, holder, now=now, tries=row["tries"], end_reason=end_reason)
     taken = tx.first(CLOSING, mission_id=claim.mission_id, attempt=claim.attempt + 1, session_id=holder.session_id)
@@ -118,7 +133,7 @@ def supersede(tx: Transaction, claim: Claim, holder: Holder, *, now: int, end_re
 def take_over(tx: Transaction, row: Row, holder: Holder, *, now: int, tries: int, end_reason: str) -> Claim:
     """`supersede` for the running mission in `row`."""
     taken = row | {"attempt": row["attempt"] + 1, "tries": tries, "updated_at": now}
-    tx.run(
+    tx.write(
         TAKE,
         mission_id=row["mission_id"],
         attempt=row["attempt"],
@@ -157,9 +172,9 @@ def put_back(
         "updated_at": now,
     }
     columns = {f"new_{name}": value for name, value in changes.items()}
-    tx.run(PUT_BACK, mission_id=row["mission_id"], attempt=row["attempt"], **columns)
+    tx.write(PUT_BACK, mission_id=row["mission_id"], attempt=row["attempt"], **columns)
     end_attempt(tx, row["mission_id"], row["attempt"], at=now, reason=reason.value)
-    tx.run(DROP_CLAIM, mission_id=row["mission_id"])
+    tx.write(DROP_CLAIM, mission_id=row["mission_id"], if_any=True)
     tx.append(
         event_of(
             row,
@@ -176,7 +191,7 @@ def put_back(
 
 def end_attempt(tx: Transaction, mission_id: str, attempt: int, *, at: int, reason: str) -> None:
     """Write the end of an attempt's record, if it has one."""
-    tx.run(END_ATTEMPT, mission_id=mission_id, attempt=attempt, new_ended_at=at, new_end_reason=reason)
+    tx.write(END_ATTEMPT, mission_id=mission_id, attempt=attempt, new_ended_at=at, new_end_reason=reason, if_any=True)
 
 
 def _did_put_back(tx: Transaction, claim: Claim, reason: RequeueReason) -> bool:
@@ -185,11 +200,9 @@ def _did_put_back(tx: Transaction, claim: Claim, reason: RequeueReason) -> bool:
     return any(json.loads(row["payload"])["reason"] == reason.value for row in tx.rows(OWN_REQUEUES, **fence))
 
 
-def _current(tx: Transaction, claim: Claim) -> Row | None:
-    """The mission's row if it runs at the claim's attempt."""
-    row = tx.first(LOCKED, mission_id=claim.mission_id)
-    mine = row is not None and row["attempt"] == claim.attempt and row["status"] == Status.RUNNING.value
-    return row if mine else None
+def _current(claim: Claim, running: Running) -> Row | None:
+    """The mission's row, taken from those that run, if it does at the claim's attempt."""
+    return running.pop((claim.mission_id, claim.attempt), None)
 
 
 _running = (

@@ -28,9 +28,10 @@ class Holder:
 
 
 def hold(tx: Transaction, row: Row, holder: Holder, *, closing: bool = False) -> Claim:
-    """Give the mission in `row`, at its current attempt, to `holder`, whoever held it before."""
-    tx.run(DROP_CLAIM, mission_id=row["mission_id"])
-    tx.run(
+    """Give the mission in `row`, at its current attempt, to `holder`; a running one, whoever held it before."""
+    if closing:
+        tx.write(DROP_CLAIM, mission_id=row["mission_id"], if_any=True)
+    tx.write(
         INSERT,
         mission_id=row["mission_id"],
         vp_id=row["vp_id"],

@@ -1,8 +1,8 @@
 """Whether a lease is over: by the machine's own boot clock or, where several machines share the ledger, by the database's.
 
 The database's clock can step, so there it alone decides nothing. A worker that looks at others' leases notes when, on its
-own boot clock, it first saw each as it is. A lease is over once the time that was left of it then has passed (at most one
-lease, whatever it says) and a quarter lease more, and nobody has renewed it meanwhile.
+own boot clock, it first saw each as it is. A lease is over once nobody has renewed it for the time that was left of it then
+and a quarter lease more; but for half a lease at least, since renewals come each third, and for one lease at most.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Sightings:
 
         def is_over(whose: str, _boot: str, deadline: int) -> bool:
             left = min(max(deadline - leases.now, 0), self._lease)
-            return own >= self._over_at.setdefault((whose, deadline), own + left + self._lease // 4)
+            watch = min(max(left + self._lease // 4, self._lease // 2), self._lease)
+            return own >= self._over_at.setdefault((whose, deadline), own + watch)
 
         return is_over

@@ -128,7 +128,9 @@ class Ledger:
         try:
             self._store.begin_reading(driver)
             try:
-                result = step(Transaction(connection, self._statements, self.identity))
+                tx = Transaction(connection, self._statements, self.identity)
+                result = step(tx)
+                tx.send()  # if it tried to write, the store refuses it
             finally:
                 if self._store.in_transaction(driver):
                     driver.execute("ROLLBACK")
@@ -143,8 +145,11 @@ class Ledger:
             keep = sound and len(self._idle) < IDLE_READERS and not self._writer.closed
             if keep:
                 self._idle.append(connection)
+            doubtful, self._idle = ([], self._idle) if sound else (self._idle, [])
         if not keep:
             let_go(connection, alive=sound)
+        for idle in doubtful:  # they lead to the same server
+            let_go(idle, alive=False)
 
 
 def open_ledger(
@@ -158,22 +163,11 @@ def open_ledger(
         ConfigurationError: it was written by a release that this one cannot work beside, or it is no ledger.
     """
     store = _store_at(path_or_url, ports, create=create)
-    connection = patiently(store.open_writer, store, ports, limit=busy_seconds)
-    opened = False
-    try:
-        identity = patiently(
-            lambda: bring_up(connection, store, ports, create=create, busy_seconds=busy_seconds),
-            store,
-            ports,
-            limit=busy_seconds,
-        )
-        store.keep_to(identity.ledger_id, identity.epoch)
-        ledger = Ledger(connection, store, identity, ports, busy_seconds=busy_seconds)
-        opened = True
-        return ledger
-    finally:
-        if not opened:
-            connection.close()
+    connection, identity = patiently(
+        lambda: _brought_up(store, ports, create=create, busy_seconds=busy_seconds), store, ports, limit=busy_seconds
+    )
+    store.keep_to(identity.ledger_id, identity.epoch)
+    return Ledger(connection, store, identity, ports, busy_seconds=busy_seconds)
 
 
 def place_of(path_or_url: Path | str) -> str:
@@ -185,6 +179,18 @@ def place_of(path_or_url: Path | str) -> str:
     except (ArgumentError, ValueError):
         return "the database"
     return f"postgresql://{url.host or 'localhost'}:{url.port or 5432}/{url.database}"
+
+
+def _brought_up(store: Store, ports: Ports, *, create: bool, busy_seconds: float) -> tuple[Connection, LedgerIdentity]:
+    """A connection to write with, and the ledger that it leads to; each try has a new one, for it may be lost meanwhile."""
+    connection, opened = store.open_writer(), False
+    try:
+        identity = bring_up(connection, store, ports, create=create, busy_seconds=busy_seconds)
+        opened = True
+        return connection, identity
+    finally:
+        if not opened:
+            let_go(connection, alive=False)
 
 
 def _store_at(path_or_url: Path | str, ports: Ports, *, create: bool) -> Store:

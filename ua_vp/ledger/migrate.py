@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, select
 
 from ua_vp.errors import ConfigurationError, LedgerGoneError
 from ua_vp.ledger import tables
-from ua_vp.ledger.engine import Store, driver_of, patiently, wait_for_write_lock
+from ua_vp.ledger.engine import Store, driver_of, wait_for_write_lock
 from ua_vp.ledger.migrations import REVISIONS
 from ua_vp.ledger.transaction import LedgerIdentity, insert_all
 from ua_vp.ports import Ports
@@ -34,7 +31,7 @@ def bring_up(
         LedgerGoneError: it is empty and may not be made.
         LedgerBusyError: another process kept it locked.
     """
-    found = patiently(lambda: _identity(connection), store, ports, limit=busy_seconds)
+    found = _identity(connection)
     if found is not None and _is_up(found):
         return found
     ledger_id, now = ports.ids.uuid7(), ports.clock.now()
@@ -84,6 +81,10 @@ def _is_up(identity: LedgerIdentity) -> bool:
 
 def upgrade(connection: Connection, target: str) -> None:
     """Run Alembic's revisions up to `target` in the transaction that is open."""
+    from alembic.config import Config  # here, for 11 MiB that most processes never need
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
     config = Config()
     config.set_main_option("script_location", str(FOLDER))
     config.set_main_option("version_locations", str(FOLDER))

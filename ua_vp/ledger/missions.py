@@ -96,10 +96,10 @@ def dispatch(tx: Transaction, new_mission: NewMission, *, now: int) -> Dispatche
             source_session_id=new_mission.source_session_id,
         )
     )
-    last = tx.value(LAST_CREATED) or now
-    row = _row_of(new_mission, fingerprint, now=now, ledger_last=last, seq=seq)
+    row = _row_of(new_mission, fingerprint, now=now, ledger_last=tx.newest_dispatch, seq=seq)
+    tx.newest_dispatch = max(tx.newest_dispatch, now)
     row |= {"row_hash": row_hash(row), "row_hash_version": ROW_HASH_VERSION}
-    tx.run(INSERT, **row)
+    tx.write(INSERT, **row)
     return Dispatched(mission=mission_of(row), replayed=False)
 
 
@@ -234,8 +234,7 @@ def _cancel_queued(tx: Transaction, row: Row, *, reason: str, actor: Actor, now:
 
 BY_ID = WITH_CLAIM.where(missions.c.mission_id == bindparam("mission_id"))
 BY_KEY = WITH_CLAIM.where(missions.c.vp_id == bindparam("vp_id"), missions.c.idempotency_key == bindparam("key"))
-LAST_CREATED = select(func.max(missions.c.created_at))
-INSERT = insert_all(missions)
+INSERT = insert_all(missions, but=_EMPTY)
 ATTEMPTS = select(attempts).where(attempts.c.mission_id == bindparam("mission_id")).order_by(attempts.c.attempt)
 FLAG = (
     missions.update()

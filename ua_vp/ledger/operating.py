@@ -9,21 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
 from ua_vp.events import EventType
 from ua_vp.ledger.endings import RUN, end_unclaimed
 from ua_vp.ledger.events import page_events
 from ua_vp.ledger.finishing import end_attempt, put_back
 from ua_vp.ledger.holding import DROP_CLAIM, held, worker
-from ua_vp.ledger.missions import Dispatched, KeyConflict, dispatch, get_mission
+from ua_vp.ledger.missions import Dispatched, KeyConflict, dispatch, find_by_key, get_mission
 from ua_vp.ledger.rows import LOCKED, event_of, mission_of, new
 from ua_vp.ledger.tables import missions
 from ua_vp.ledger.transaction import Row, Transaction
 from ua_vp.mission import Action, Actor, Claim, Ending, FailureMode, Mission, NewMission, RequeueReason, Status
 
 RETRY_LIMIT = 10
-"""So many retries may follow one another, each of the one before."""
+"""So many retries may one mission have, those of its retries counted: without it, one mission became 130."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class InvalidState:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryLimit:
-    """The mission stands at the end of a chain of `limit` retries; nothing was written."""
+    """The mission, with those that it repeats, has had `limit` retries; nothing was written."""
 
     limit: int
 
@@ -63,7 +63,8 @@ def retry(
         return None
     if Action.RETRY not in first.actions:
         return InvalidState(mission=first)
-    if _retries_behind(tx, first, limit) >= limit:
+    known = again.idempotency_key is not None and find_by_key(tx, again.vp_id, again.idempotency_key) is not None
+    if not known and _retries(tx, again.retry_of) >= limit:
         return RetryLimit(limit=limit)
     outcome = dispatch(tx, again, now=now)
     if isinstance(outcome, Dispatched) and outcome.mission.retry_of != again.retry_of:
@@ -171,13 +172,12 @@ def stamp_purged(tx: Transaction, mission_id: str, *, now: int) -> bool:
     return mission is not None and mission.purged_at is not None
 
 
-def _retries_behind(tx: Transaction, mission: Mission, limit: int) -> int:
-    """How many retries led to this mission, itself counted; at most `limit` are looked for."""
-    retries, earlier = 0, mission.retry_of
-    while earlier is not None and retries < limit:
-        retries += 1
-        earlier = tx.value(RETRY_OF, mission_id=earlier)
-    return retries
+def _retries(tx: Transaction, mission_id: str) -> int:
+    """How many retries the first of the missions behind this one has had, those of its retries counted."""
+    first = mission_id
+    while (earlier := tx.value(RETRY_OF, mission_id=first)) is not None:
+        first = earlier
+    return int(tx.value(RETRIES, mission_id=first))
 
 
 def _end(tx: Transaction, row: Row, ending: Ending, *, actor: Actor, now: int) -> Mission:
@@ -202,6 +202,10 @@ def _read(tx: Transaction, mission_id: str) -> Mission:
 _this = missions.c.mission_id == bindparam("mission_id")
 _marked = missions.c.marked_at.is_not(None)
 RETRY_OF = select(missions.c.retry_of).where(_this)
+_direct = select(missions.c.mission_id).where(missions.c.retry_of == bindparam("mission_id"))
+_retried = _direct.cte("retried", recursive=True)
+_retried = _retried.union_all(select(missions.c.mission_id).where(missions.c.retry_of == _retried.c.mission_id))
+RETRIES = select(func.count()).select_from(_retried)
 BLOCK = (
     missions.update()
     .where(

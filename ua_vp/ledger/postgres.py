@@ -47,8 +47,8 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 SELECT current_setting('server_encoding'), current_setting('server_version_num')::int, to_regclass('vp_ledger')::text"""
 """A writer that was stopped with the lock in its hand is cut off, and what was acknowledged survives a power cut."""
 
-AWAY = ("08", "57P", "53", "25P03")
-"""Beginnings of SQLSTATEs: the server cannot be used now, or cut us off."""
+AWAY = ("08", "57P", "53", "25P03", "25006")
+"""Beginnings of SQLSTATEs: the server cannot be used now, cut us off, or takes no writes."""
 BUSY = ("40", "55P03", "57014")
 FULL = ("53100",)
 GONE = ("42P01", "3D", "58", "XX")
@@ -62,6 +62,8 @@ class PostgresStore:
         self._clock = clock
         self._place = f"{url.host or 'localhost'}:{url.port or 5432}/{url.database}"
         self._identity: tuple[str, int] | None = None
+        self._is_another = False
+        """Whether the newest connection found another ledger."""
         self._engine = sqlalchemy.create_engine(
             url,
             creator=self._connect,
@@ -81,11 +83,6 @@ class PostgresStore:
         return psycopg.Error, sqlalchemy.exc.DBAPIError
 
     @property
-    def savepoints(self) -> bool:
-        """No: one for each Step costs a third of the speed (decision 0007)."""
-        return False
-
-    @property
     def own_clock(self) -> bool:
         """Yes: several machines share it."""
         return True
@@ -101,13 +98,17 @@ class PostgresStore:
     def begin_writing(self, driver: Driver) -> bool:
         """BEGIN, and the one write lock of the ledger: who has it sees all that was committed before, as on SQLite.
 
-        So `seq` grows in the order of commits. False if somebody else kept it for LOCK_PATIENCE.
+        So `seq` grows in the order of commits. False if somebody else kept it for LOCK_PATIENCE, or somebody with a
+        shell had us wait no longer.
         """
         try:
             driver.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({WRITE_LOCK})")
-        except psycopg.errors.LockNotAvailable:
-            driver.execute("ROLLBACK")
-            return False
+        except psycopg.Error as error:
+            if self.in_transaction(driver):
+                driver.execute("ROLLBACK")
+            if self.trouble(error) is Trouble.BUSY:
+                return False
+            raise
         return True
 
     def begin_reading(self, driver: Driver) -> None:
@@ -156,7 +157,9 @@ class PostgresStore:
         self._identity = ledger_id, epoch
 
     def verify(self) -> None:
-        """Nothing to do: see `keep_to`."""
+        """Whether the newest connection found the ledger that was opened; see `keep_to`."""
+        if self._is_another:
+            raise LedgerGoneError(f"another ledger stands at {self._place} now; nothing was acknowledged; restart")
 
     def tidy(self, driver: Driver) -> None:
         """Nothing to do: the server looks after its log."""
@@ -180,11 +183,14 @@ class PostgresStore:
         """A connection, in autocommit: transactions are begun by hand.
 
         Raises:
-            ConfigurationError: the server is too old, or its encoding cannot hold every text.
+            ConfigurationError: the URL is wrong, the server is too old, or its encoding cannot hold every text.
             LedgerGoneError: another ledger stands there now.
         """
         (_, given) = self.dialect.create_connect_args(self._url)
-        connection = psycopg.connect(**{**NETWORK, **given}, autocommit=True)
+        try:
+            connection = psycopg.connect(**{**NETWORK, **given}, autocommit=True)
+        except psycopg.ProgrammingError as wrong:
+            raise ConfigurationError(f"the database's URL cannot be used: {str(wrong).strip()}") from None
         ready = False
         try:
             self._check(connection)
@@ -208,8 +214,8 @@ class PostgresStore:
         if self._identity is None:
             return
         found = connection.execute("SELECT ledger_id, epoch FROM vp_ledger").fetchone() if table else None
-        if found != self._identity:
-            raise LedgerGoneError(f"another ledger stands at {self._place} now; nothing was acknowledged; restart")
+        self._is_another = found != self._identity
+        self.verify()
 
 
 class PostgresBell:
@@ -239,9 +245,8 @@ class PostgresBell:
             self._connection = None
 
     def _hang(self) -> bool:
-        connection = self._connect()
-        connection.execute(f"LISTEN {CHANNEL}")
-        self._connection = connection
+        self._connection = self._connect()
+        self._connection.execute(f"LISTEN {CHANNEL}")
         return True
 
 
@@ -253,11 +258,12 @@ def open_database(url: str, clock: Clock) -> PostgresStore:
     """
     try:
         parsed = make_url(url).set(drivername="postgresql+psycopg")
+        store = PostgresStore(parsed, clock) if parsed.database else None
     except (sqlalchemy.exc.ArgumentError, ValueError):
-        parsed = None
-    if parsed is None or not parsed.database:
+        store = None
+    if store is None:
         raise ConfigurationError("the database's URL must read postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE")
-    return PostgresStore(parsed, clock)
+    return store
 
 
 def _ours(driver: Driver) -> psycopg.Connection[Any]:

@@ -9,7 +9,7 @@ from sqlalchemy import BindParameter, bindparam, select
 
 from ua_vp.events import EventType, NewEvent
 from ua_vp.ledger.tables import STAMPS, attempts, claims, missions
-from ua_vp.ledger.transaction import Row
+from ua_vp.ledger.transaction import Row, is_among
 from ua_vp.mission import (
     Actor,
     Attempt,
@@ -42,6 +42,9 @@ WITH_CLAIM = select(
 LOCKED = select(missions).where(missions.c.mission_id == bindparam("mission_id")).with_for_update()
 """One mission, held until the transaction ends: what follows may be decided on it."""
 
+ALL_LOCKED = select(missions).where(is_among(missions.c.mission_id)).with_for_update()
+"""The same for many."""
+
 
 def mission_of(row: Row) -> Mission:
     """A mission from a row of `missions`, with the columns of WITH_CLAIM where they are known."""
@@ -52,9 +55,9 @@ def mission_of(row: Row) -> Mission:
         **{name: row[name] for name in _AS_STORED},
         **stamps,
         status=status,
-        constraints=json.loads(row["constraints"]),
-        budget=Budget(**json.loads(row["budget"])),
-        inputs=tuple(InputFile(**item) for item in json.loads(row["inputs"])),
+        constraints=object_of(row["constraints"]),
+        budget=Budget(**object_of(row["budget"])),
+        inputs=tuple(InputFile(**item) for item in json.loads(row["inputs"])) if row["inputs"] != "[]" else (),
         cancel_requested=bool(row["cancel_requested"]),
         failure_mode=FailureMode(row["failure_mode"]) if row["failure_mode"] else None,
         reply_mode=ReplyMode(row["reply_mode"]),
@@ -63,8 +66,13 @@ def mission_of(row: Row) -> Mission:
         worker_id=row.get("claim_worker") or ended_by,
         lease_boot=row.get("claim_boot"),
         lease_deadline=row.get("claim_deadline"),
-        usage=json.loads(row["usage"]),
+        usage=object_of(row["usage"]),
     )
+
+
+def object_of(text: str) -> dict[str, Any]:
+    """A JSON object as stored; most are empty."""
+    return json.loads(text) if text != "{}" else {}
 
 
 _AS_STORED = tuple(

@@ -21,6 +21,7 @@ PRAGMAS = (
     "PRAGMA busy_timeout=0",  # the waiting is ours, over the clock of the ports
     "PRAGMA synchronous=FULL",  # with NORMAL a power cut loses acknowledged dispatches
     "PRAGMA foreign_keys=ON",
+    "PRAGMA temp_store=MEMORY",  # what a statement may have to undo is kept there, not in a file
     "PRAGMA recursive_triggers=ON",
     "PRAGMA trusted_schema=OFF",
     "PRAGMA cell_size_check=ON",
@@ -48,7 +49,7 @@ class SqliteStore:
             creator=self._connect,
             poolclass=sqlalchemy.pool.NullPool,
             isolation_level="AUTOCOMMIT",
-            paramstyle="named",
+            paramstyle="qmark",
         )
         self._checkpointer = Checkpointer(path, self._connect)
         self._identity = self._look()
@@ -62,11 +63,6 @@ class SqliteStore:
     def errors(self) -> tuple[type[Exception], ...]:
         """The driver's, and SQLAlchemy's around them."""
         return sqlite3.Error, sqlalchemy.exc.DBAPIError
-
-    @property
-    def savepoints(self) -> bool:
-        """Yes: they cost next to nothing here."""
-        return True
 
     @property
     def own_clock(self) -> bool:

@@ -14,7 +14,6 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKey,
-    Identity,
     Index,
     Integer,
     MetaData,
@@ -28,7 +27,7 @@ from sqlalchemy.sql import ColumnElement
 
 Instant = BigInteger
 Serial = BigInteger().with_variant(Integer, "sqlite")
-"""Counts up by itself; on SQLite only a plain INTEGER does."""
+"""On SQLite, where only a plain INTEGER is the table's own order."""
 
 STAMPS = ("published_at", "blocked_at", "released_at", "marked_at", "mirrored_at", "purged_at")
 """What an ended mission may still get, each once."""
@@ -140,6 +139,7 @@ _partial("vp_missions_waiting", m.vp_id, m.due_at, where=is_waiting)
 _partial("vp_missions_open", m.vp_id, m.status, m.created_at, where=is_open)
 _partial("vp_missions_finished", m.vp_id, m.completed_at, m.started_at, where=is_finished)
 _partial("vp_missions_unmarked", m.vp_id, m.completed_at, where=is_unmarked)
+_partial("vp_missions_retries", m.retry_of, where=m.retry_of.is_not(None))
 Index("vp_missions_newest", m.created_at, m.mission_id)
 Index("vp_missions_newest_of_lane", m.vp_id, m.created_at, m.mission_id)
 _partial(
@@ -202,7 +202,7 @@ sessions = Table(
 events = Table(
     "vp_events",
     metadata,
-    Column("seq", Serial, Identity(always=True), primary_key=True),
+    Column("seq", Serial, primary_key=True, autoincrement=False),
     Column("epoch", Integer, nullable=False),
     Column("type", Text, nullable=False),
     Column("at", Instant, nullable=False),
@@ -214,8 +214,10 @@ events = Table(
     Column("session_id", Text),
     Column("source_session_id", Text),
     Column("attempt", Integer),
-    sqlite_autoincrement=True,  # a `seq` is never given twice
 )
+"""Each `seq` is one more than the newest, given out under the write lock. Events are never deleted, the newest least
+of all: so no `seq` is given twice.
+"""
 e = events.c
 _partial("vp_events_of_mission", e.mission_id, e.seq, where=e.mission_id.is_not(None))
 _partial("vp_events_of_lane", e.vp_id, e.seq, where=e.vp_id.is_not(None))

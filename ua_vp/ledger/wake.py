@@ -28,7 +28,7 @@ class Watch:
         self._stop = threads.signal()
         self._connection = connection
         self._driver = driver_of(connection)
-        self._seen = store.changes(self._driver)
+        self._seen: int | None = store.changes(self._driver)
         self._bell = store.listen()
         self._thread = threads.start("ledger-watch", self._work)
 
@@ -49,15 +49,15 @@ class Watch:
             let_go(self._connection, alive=self._store.alive(self._driver))
 
     def _changed(self) -> bool:
-        """Whether anything was committed since the last look; a ledger that is gone counts, so that readers find out."""
+        """Whether anything was committed since the last look; a ledger that goes or comes back counts: readers find out."""
+        seen: int | None = None
         try:
-            self._store.verify()
             if not self._store.alive(self._driver):
                 self._connect_again()
+            self._store.verify()
             seen = self._store.changes(self._driver)
         except LedgerGoneError:
-            self._stop.set()
-            return True
+            pass  # what is away may come back
         except self._store.errors as error:
             if self._store.trouble(error) not in PASSING:
                 raise

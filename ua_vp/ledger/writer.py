@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
 
-from ua_vp.errors import LedgerGoneError, OutcomeUnknownError, VpError
+from ua_vp.errors import LedgerBusyError, LedgerGoneError, OutcomeUnknownError, VpError
 from ua_vp.ledger.engine import Pauses, Store, Trouble, driver_of, explain, let_go, wait_for_write_lock
 from ua_vp.ledger.transaction import LedgerIdentity, Statements, Step, Transaction
 from ua_vp.ports import Ports, Queue, Signal
@@ -25,22 +25,22 @@ class Job(Generic[T]):
         self._step = step
         self._done = done
         self._result: list[T] = []
-        self.error: BaseException | None = None
+        self._error: BaseException | None = None
 
     def attempt(self, tx: Transaction) -> None:
         """Run the Step and keep what it gives; on the writer's thread."""
         self._result = [self._step(tx)]
 
-    def answer(self, error: BaseException | None = None) -> None:
-        """Let the caller go on, with its result or with `error`; the first error stands."""
-        self.error = self.error or error
+    def answer(self, error: BaseException | None) -> None:
+        """Let the caller go on, with its result or with `error`."""
+        self._error = error
         self._done.set()
 
     def wait(self) -> T:
         """The result of the Step, once it is durable; on the caller's thread."""
         self._done.wait()
-        if self.error is not None:
-            raise self.error
+        if self._error is not None:
+            raise self._error
         return self._result[0]
 
 
@@ -49,7 +49,7 @@ class Stop:
 
 
 class TransactionLostError(Exception):
-    """An error in one Step, its cause, ended the transaction of all; nothing of it was recorded."""
+    """An error, its cause, ended the transaction of all; nothing of it was recorded."""
 
 
 class ConnectionLostError(Exception):
@@ -130,13 +130,17 @@ class Writer:
                 batch.append(job)
         return batch
 
-    def _run_batch(self, batch: list[Job[object]]) -> None:
+    def _run_batch(self, batch: list[Job[object]]) -> LedgerBusyError | None:
+        """Run it and answer its callers; the error is given back if the store let nobody in."""
         try:
             self.check()  # each time: what is away may come back, a mount, a folder that somebody renamed
             self._commit(batch)
             self._store.verify()
         except TransactionLostError as lost:
             self._run_alone(batch, lost)
+        except LedgerBusyError as busy:
+            self._answer(batch, busy)
+            return busy
         except VpError as error:
             self._answer(batch, error)
         else:
@@ -144,6 +148,7 @@ class Writer:
             self._store.announce()
             self._answer(batch, None)
             self._tidy()
+        return None
 
     def check(self) -> None:
         """Whether Steps can be taken at all, without waiting for anything; on any thread.
@@ -169,8 +174,11 @@ class Writer:
             assert lost.__cause__ is not None
             batch[0].answer(self._as_ours(lost.__cause__))
             return
-        for job in batch:
-            self._run_batch([job])
+        for number, job in enumerate(batch, 1):
+            busy = self._run_batch([job])
+            if busy is not None:  # the others have waited as long as it
+                self._answer(batch[number:], busy)
+                break
 
     def _commit(self, batch: list[Job[object]]) -> None:
         """One transaction for the whole batch; a connection lost before its COMMIT is made again, and so is the batch.
@@ -193,14 +201,11 @@ class Writer:
         tx = Transaction(self._connection, self._statements, self._identity)
         try:
             for job in batch:
-                self._run_step(tx, job)
-        except TransactionLostError as lost:
+                job.attempt(tx)
+            tx.send()
+        except BaseException as error:
             self._roll_back()
-            if not self._store.savepoints:
-                raise
-            cause = lost.__cause__
-            assert cause is not None
-            raise explain(self._store.trouble(cause), cause) or LedgerGoneError(str(cause)) from cause
+            raise (TransactionLostError if self._store.alive(self._driver) else ConnectionLostError) from error
         self._finish()
 
     def _begin(self) -> None:
@@ -215,22 +220,6 @@ class Writer:
             if trouble is Trouble.AWAY:
                 raise ConnectionLostError from error
             raise explain(trouble, error) or error from error
-
-    def _run_step(self, tx: Transaction, job: Job[object]) -> None:
-        """Run one Step; if it raises, only what it did is undone, or (without savepoints) the whole batch."""
-        if self._store.savepoints:
-            self._driver.execute("SAVEPOINT step")
-        try:
-            job.attempt(tx)
-        except BaseException as error:
-            if not self._store.alive(self._driver):
-                raise ConnectionLostError from error
-            if not self._store.savepoints or not self._store.in_transaction(self._driver):
-                raise TransactionLostError from error
-            job.error = self._as_ours(error)
-            self._driver.execute("ROLLBACK TO step")
-        if self._store.savepoints:
-            self._driver.execute("RELEASE step")
 
     def _as_ours(self, error: BaseException) -> BaseException:
         ours = explain(self._store.trouble(error), error)
@@ -247,10 +236,8 @@ class Writer:
             self._roll_back()
             if certain and not alive:
                 raise ConnectionLostError from error
-            if certain and not self._store.savepoints:
-                raise TransactionLostError from error
             if certain:
-                raise explain(self._store.trouble(error), error) or error from error
+                raise TransactionLostError from error
             if alive:
                 self._broken = f"a commit failed ({error}): the disk cannot be trusted; see to it, then start again"
             raise OutcomeUnknownError(

@@ -19,6 +19,9 @@ GRACE = 5
 TICK = 1.0
 """Seconds between two looks of an idle server; its `Date` header is as exact as that."""
 
+AWAY_TICK = 0.1
+"""The same while the ledger is away: each look at which it is back counts."""
+
 
 class Server(uvicorn.Server):
     """Serves until SIGTERM or SIGINT, and tells held answers and streams to end as soon as it begins to stop.
@@ -37,8 +40,8 @@ class Server(uvicorn.Server):
         self._app = app
         self._ledger = ledger
         self._patience = patience
-        self._away = 0
-        """Looks in a row that did not find the ledger."""
+        self._away_since: float | None = None
+        """Seconds on the loop's clock; None while the ledger is there."""
         self._told = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -47,17 +50,18 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         while not await self.on_tick(counter=0):
             with suppress(TimeoutError):
-                async with asyncio.timeout(TICK):
+                async with asyncio.timeout(TICK if self._away_since is None else AWAY_TICK):
                     await self._told.wait()
 
     async def on_tick(self, counter: int) -> bool:
         """One look; whether to stop."""
         try:
             self._ledger.check()
-            self._away = 0
+            self._away_since = None
         except LedgerGoneError as error:
-            self._away += 1
-            self.gone = self._away * TICK > self._patience
+            now = asyncio.get_running_loop().time()
+            self._away_since = self._away_since or now
+            self.gone = now - self._away_since > self._patience
             if self.gone:
                 structlog.get_logger("ua_vp.ops").error("api_ends", code=error.code, detail=error.detail)
         return await super().on_tick(counter) or self.gone

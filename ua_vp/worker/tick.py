@@ -54,7 +54,8 @@ def tick(tx: Transaction, due: Due) -> Ticked:
     moment = due.moment
     for note in due.progress:  # before the ends: an ended mission takes no notes
         _note(tx, note, moment.now)
-    finishes = tuple(_finish(tx, finish) for finish in due.finishes)
+    running = claims.all_running(tx, [finish.staged.claim for finish in due.finishes])
+    finishes = tuple(_finish(tx, finish, running) for finish in due.finishes)
     requeues = tuple(
         claims.requeue(tx, item.claim, item.reason, now=moment.now, backoff=item.backoff, detail=item.detail)
         for item in due.requeues
@@ -105,7 +106,7 @@ def _freed(due: Due, finishes: Sequence[FinishVerdict], requeues: Sequence[Reque
     return freed + requeues.count(RequeueVerdict.REQUEUED)
 
 
-def _finish(tx: Transaction, finish: Finish) -> FinishVerdict:
+def _finish(tx: Transaction, finish: Finish, running: claims.Running) -> FinishVerdict:
     staged = finish.staged
     verdict = claims.finish(
         tx,
@@ -115,6 +116,7 @@ def _finish(tx: Transaction, finish: Finish) -> FinishVerdict:
         result_ref=staged.result_ref,
         receipt_path=staged.receipt_path,
         sync_marker_path=staged.sync_marker_path,
+        running=running,
     )
     if verdict is FinishVerdict.LEASE_LOST:
         mission = missions.get_mission(tx, staged.claim.mission_id)
@@ -125,9 +127,7 @@ def _finish(tx: Transaction, finish: Finish) -> FinishVerdict:
 
 def _settle(tx: Transaction, due: Due) -> None:
     """What needs no answer: stamps, and outcomes that came too late."""
-    for item in due.settled:
-        claims.stamp_published(tx, item.claim, now=due.moment.now)
-        claims.stamp_marked(tx, item.claim, now=due.moment.now, receipt_sha256=item.receipt_sha256)
+    claims.settle(tx, [(item.claim, item.receipt_sha256) for item in due.settled], now=due.moment.now)
     for late in due.late:
         claims.record_late_outcome(tx, late.claim.mission_id, late.claim.attempt, late.outcome)
 

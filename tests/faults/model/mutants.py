@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import bindparam, false, literal_column, select
-from sqlalchemy.dialects.postgresql import insert as upsert
 
 from ua_vp.events import EventType, NewEvent
 from ua_vp.ledger import (
@@ -26,7 +25,7 @@ from ua_vp.ledger import (
 )
 from ua_vp.ledger.engine import Driver
 from ua_vp.ledger.rows import new
-from ua_vp.ledger.tables import attempts, is_due, is_waiting, tallies
+from ua_vp.ledger.tables import attempts, is_due, is_waiting
 from ua_vp.ledger.tables import missions as table
 from ua_vp.ledger.transaction import Transaction
 from ua_vp.mission import NewMission, RequeueReason
@@ -43,9 +42,8 @@ _append = Transaction.append
 def no_fence(patch: Patch) -> None:
     """An old attempt may end what a newer one runs."""
 
-    def current(tx: Transaction, claim: Any) -> Any:
-        row = tx.first(rows.LOCKED, mission_id=claim.mission_id)
-        return row if row is not None and row["status"] == "running" else None
+    def current(claim: Any, running: finishing.Running) -> Any:
+        return next((row for (mission_id, _), row in running.items() if mission_id == claim.mission_id), None)
 
     patch.setattr(finishing, "_current", current)
 
@@ -118,8 +116,7 @@ def events_name_another_attempt(patch: Patch) -> None:
 
 def a_tally_stands_still(patch: Patch) -> None:
     """Events are counted once a type."""
-    once = upsert(tallies).values(vp_id=bindparam("vp_id"), type=bindparam("type"), total=literal_column("1"))
-    patch.setattr(transaction, "COUNT_EVENT", once.on_conflict_do_nothing())
+    patch.setattr(transaction, "COUNT_EVENTS", transaction.COUNT_EVENTS.values(total=literal_column("1")))
 
 
 def late_outcomes_overwrite(patch: Patch) -> None:
@@ -176,18 +173,19 @@ def lost_sessions_stay_lost(patch: Patch) -> None:
 
 def blocked_missions_are_marked(patch: Patch) -> None:
     """A worker that knows nothing of the block marks the mission."""
-    marked = table.update().where(
-        table.c.mission_id == bindparam("mission_id"),
-        table.c.attempt == bindparam("attempt"),
-        table.c.completed_at.is_not(None),
-        table.c.marked_at.is_(None),
-    )
+    marked = table.update().where(table.c.mission_id == bindparam("mission_id"))
     patch.setattr(claims, "MARK", marked.values(**new("marked_at")))
+    ended = claims._all_ended
+
+    def unblocked(tx: Transaction, ours: Any) -> Any:
+        return {key: {**row, "blocked_at": None} for key, row in ended(tx, ours).items()}
+
+    patch.setattr(claims, "_all_ended", unblocked)
 
 
-def chains_of_retries_have_no_end(patch: Patch) -> None:
+def retries_have_no_end(patch: Patch) -> None:
     """Retries are not counted."""
-    patch.setattr(operating, "_retries_behind", lambda _tx, _mission, _limit: 0)
+    patch.setattr(operating, "_retries", lambda _tx, _mission_id: 0)
 
 
 def failed_missions_keep_their_worker(patch: Patch) -> None:
@@ -220,8 +218,8 @@ def _bend_current(patch: Patch, bent: Callable[[Mapping[str, Any]], Mapping[str,
     """Have finish and requeue decide on a row that differs from the stored one."""
     real = finishing._current
 
-    def current(tx: Transaction, claim: Any) -> Any:
-        row = real(tx, claim)
+    def current(claim: Any, running: finishing.Running) -> Any:
+        row = real(claim, running)
         return row and {**row, **bent(row)}
 
     patch.setattr(finishing, "_current", current)
@@ -238,6 +236,6 @@ MUTANTS: tuple[Plant, ...] = (
     events_name_another_attempt, a_tally_stands_still, late_outcomes_overwrite, engaged_is_overwritten,
     stamps_are_overwritten, live_claims_are_taken, the_last_instant_is_dead, a_reboot_changes_nothing,
     reconcile_does_not_renew_first, not_before_is_ignored, paused_lanes_work, lost_sessions_stay_lost,
-    blocked_missions_are_marked, chains_of_retries_have_no_end, failed_missions_keep_their_worker, pages_begin_twice,
+    blocked_missions_are_marked, retries_have_no_end, failed_missions_keep_their_worker, pages_begin_twice,
     a_lease_of_others_is_renewed,
 )  # fmt: skip

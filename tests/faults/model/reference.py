@@ -53,15 +53,21 @@ class Reference(Reading):
             return None
         if not self._ended(retry_of):
             return "invalid_state"
-        chain, earlier = 0, self.missions[retry_of]["retry_of"]
-        while earlier is not None:
-            chain, earlier = chain + 1, self.missions[earlier]["retry_of"]
-        if chain >= limit:
+        lane, key = self.missions[retry_of]["vp_id"], wanted["key"]
+        new = key is None or all((it["vp_id"], it["idempotency_key"]) != (lane, key) for it in self.missions.values())
+        family = [mission for mission in self.missions if self._first(mission) == self._first(retry_of)]
+        if new and len(family) - 1 >= limit:
             return "retry_limit"
-        verdict = self.dispatch(retry_of=retry_of, lane=self.missions[retry_of]["vp_id"], **wanted)
+        verdict = self.dispatch(retry_of=retry_of, lane=lane, **wanted)
         if verdict[0] == "replayed" and self.missions[verdict[1]]["retry_of"] != retry_of:
             return ("conflict", verdict[1])
         return verdict
+
+    def _first(self, mission: str) -> str:
+        """What it is a retry of, in the end."""
+        while (earlier := self.missions[mission]["retry_of"]) is not None:
+            mission = earlier
+        return mission
 
     def cancel(self, *, mission: str, reason: str) -> Any:
         if mission not in self.missions:

@@ -20,7 +20,6 @@ from ua_vp.events import TERMINAL_EVENT
 from ua_vp.ledger import FinishVerdict, Ledger, claims, finishing, missions, wake
 from ua_vp.ledger.holding import DROP_CLAIM
 from ua_vp.ledger.leases import LeaseTime
-from ua_vp.ledger.rows import LOCKED
 from ua_vp.ledger.transaction import Transaction
 from ua_vp.ledger.writer import Writer
 from ua_vp.mission import Claim, NewMission, RequeueReason, Status, due_order
@@ -88,9 +87,8 @@ def mutant(
     weather="stop_worker",
 )
 def no_fence_in_the_ledger(patch: Patch) -> None:
-    def current(tx: Transaction, claim: Claim) -> Any:
-        row = tx.first(LOCKED, mission_id=claim.mission_id)
-        return row if row is not None and row["status"] == Status.RUNNING.value else None
+    def current(claim: Claim, running: finishing.Running) -> Any:
+        return next((row for (mission_id, _), row in running.items() if mission_id == claim.mission_id), None)
 
     patch(finishing, "_current", current)
 
@@ -125,7 +123,7 @@ def claim_dropped_at_finish(patch: Patch) -> None:
     def finish_and_drop(tx: Transaction, claim: Claim, *args: Any, **kwargs: Any) -> FinishVerdict:
         verdict = finish(tx, claim, *args, **kwargs)
         if verdict is FinishVerdict.DONE:
-            tx.run(DROP_CLAIM, mission_id=claim.mission_id)
+            tx.write(DROP_CLAIM, mission_id=claim.mission_id, if_any=True)
         return verdict
 
     patch(claims, "finish", finish_and_drop)
@@ -227,8 +225,8 @@ def cancel_never_read(patch: Patch) -> None:
 def requeue_forgets_cancel(patch: Patch) -> None:
     current = finishing._current
 
-    def current_without_flag(tx: Transaction, claim: Claim) -> Any:
-        row = current(tx, claim)
+    def current_without_flag(claim: Claim, running: finishing.Running) -> Any:
+        row = current(claim, running)
         return row and row | {"cancel_requested": False}
 
     patch(finishing, "_current", current_without_flag)
@@ -268,7 +266,7 @@ def no_self_fence(patch: Patch) -> None:
 
 @mutant("a mission is stamped as marked without being published", Promise.STAMPS)
 def marked_without_published(patch: Patch) -> None:
-    patch(claims, "stamp_published", lambda *_, **__: True)
+    patch(claims, "_publish", lambda *_, **__: True)
 
 
 @mutant("the queue goes by the wall clock of the dispatch alone", Promise.QUEUE, weather="set_clock")

@@ -322,6 +322,15 @@ def register_lane(ledger: Ledger, vp_id: str = LANE) -> None:
     ledger.run(lambda tx: lanes.publish_verdicts(tx, [verdict("general", manifest(vp_id))], now=START, actor=SOMEBODY))
 
 
+def cut_all_others(place: Place) -> None:
+    """End every connection to this database, as an administrator or a failing network does."""
+    with place.raw() as server:
+        server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
 @contextmanager
 def held_up(ledger: Ledger) -> Iterator[None]:
     """Keep the writer inside a Step, so that callers pile up behind it."""

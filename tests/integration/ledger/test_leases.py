@@ -31,12 +31,18 @@ def dead_after(sightings: Sightings, leases: Callable[[int], int], deadline: int
     raise AssertionError("it is never over")
 
 
-def test_a_lease_is_over_a_quarter_lease_after_it_ran_out() -> None:
-    assert dead_after(Sightings(LEASE), lambda passed: HOUR + passed, HOUR + LEASE) == LEASE + LEASE // 4
+def test_a_lease_is_over_when_what_was_left_of_it_and_a_quarter_have_passed() -> None:
+    half = HOUR + LEASE // 2
+    assert dead_after(Sightings(LEASE), lambda passed: HOUR + passed, half) == LEASE // 2 + LEASE // 4
 
 
-def test_one_that_ran_out_before_anybody_looked_is_watched_for_a_quarter_lease() -> None:
-    assert dead_after(Sightings(LEASE), lambda passed: HOUR + passed, 0) == LEASE // 4
+def test_nobody_is_watched_for_longer_than_a_lease() -> None:
+    assert dead_after(Sightings(LEASE), lambda passed: HOUR + passed, HOUR + LEASE) == LEASE
+
+
+def test_one_that_ran_out_before_anybody_looked_is_watched_for_half_a_lease() -> None:
+    """A worker that lives renews each third of a lease: a step of the clock before the first look costs it nothing."""
+    assert dead_after(Sightings(LEASE), lambda passed: HOUR + passed, 0) == LEASE // 2
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR])
@@ -44,11 +50,11 @@ def test_a_step_of_the_databases_clock_neither_kills_nor_saves(step: int) -> Non
     def stepped(passed: int) -> int:
         return HOUR + passed + (step if passed >= LEASE // 2 else 0)
 
-    assert dead_after(Sightings(LEASE), stepped, HOUR + LEASE) == LEASE + LEASE // 4
+    assert dead_after(Sightings(LEASE), stepped, HOUR + LEASE) == LEASE
 
 
 def test_a_deadline_further_off_than_a_lease_counts_as_one_lease() -> None:
-    assert dead_after(Sightings(LEASE), lambda passed: passed, HOUR) == LEASE + LEASE // 4
+    assert dead_after(Sightings(LEASE), lambda passed: passed, HOUR) == LEASE
 
 
 def test_a_renewal_begins_the_watch_anew() -> None:
@@ -60,7 +66,7 @@ def test_a_renewal_begins_the_watch_anew() -> None:
 
 def test_asked_twice_about_the_same_it_says_the_same_and_forgets_what_is_long_over() -> None:
     sightings = Sightings(LEASE)
-    for passed in (0, LEASE // 4, LEASE // 4):
+    for passed in (0, LEASE // 2, LEASE // 2):
         judge = sightings.judge(at(HOUR), own=OWN + passed)
         answers = {judge("m", DATABASE, 0) for _ in range(3)}
         assert answers == {passed > 0}

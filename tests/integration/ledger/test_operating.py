@@ -182,16 +182,25 @@ def test_a_retry_is_made_once_per_key(ledger: Ledger, worker: Workers) -> None:
     assert retried(ledger, second, idempotency_key="k") == conflict
 
 
-def test_a_chain_of_retries_is_limited(ledger: Ledger) -> None:
-    mission_id = dispatched(ledger).mission_id
-    for _ in range(2):
-        cancelled(ledger, mission_id)
-        outcome = retried(ledger, mission_id, limit=2)
+@pytest.mark.parametrize("parents", [(0, 1, 2), (0, 0, 0), (0, 0, 1)], ids=["a chain", "a bush", "a tree"])
+def test_the_retries_of_a_mission_are_limited_whichever_of_them_is_repeated(
+    ledger: Ledger, parents: tuple[int, ...]
+) -> None:
+    family, other = [dispatched(ledger).mission_id], dispatched(ledger).mission_id
+    for parent in parents:
+        cancelled(ledger, family[-1])
+        outcome = retried(ledger, family[parent], limit=3, idempotency_key=f"k-{len(family)}")
         assert isinstance(outcome, Dispatched)
-        mission_id = outcome.mission.mission_id
-    cancelled(ledger, mission_id)
-    assert retried(ledger, mission_id, limit=2) == operating.RetryLimit(limit=2)
-    assert ledger.read(missions.counts).events["vp.mission.dispatched"] == 3
+        family.append(outcome.mission.mission_id)
+    cancelled(ledger, family[-1])
+    for mission_id in family:
+        assert retried(ledger, mission_id, limit=3) == operating.RetryLimit(limit=3)
+    again = retried(ledger, family[parents[-1]], limit=3, idempotency_key="k-3")
+    assert isinstance(again, Dispatched)
+    assert (again.mission.mission_id, again.replayed) == (family[3], True), "a key that was used brings no new one"
+    assert ledger.read(missions.counts).events["vp.mission.dispatched"] == 5
+    cancelled(ledger, other)
+    assert isinstance(retried(ledger, other, limit=3), Dispatched)
 
 
 def test_a_blocked_mission_gets_no_marker_until_it_is_released(ledger: Ledger, worker: Workers) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,13 +13,16 @@ import sqlalchemy
 
 from tests.figures import Figures, Rounds
 from tests.integration.ledger.cut_wire import Cut, Wire, wire_to
-from tests.integration.ledger.places import START, Place, dispatched, new_mission, piled_up
+from tests.integration.ledger.places import START, Place, cut_all_others, dispatched, new_mission, piled_up
 from tests.postgres import Cluster
 from tests.waiting import wait_until
 from ua_vp.errors import ConfigurationError, LedgerBusyError, LedgerGoneError, OutcomeUnknownError, VpError
-from ua_vp.ledger import Dispatched, Ledger, Transaction, missions, open_ledger, place_of, postgres
+from ua_vp.ledger import Dispatched, Ledger, Transaction, migrate, missions, open_ledger, place_of, postgres
+from ua_vp.ledger import ledger as ledger_module
+from ua_vp.ledger.transaction import LedgerIdentity
 
 URL = "postgresql+psycopg://somebody:s3cret@127.0.0.1:1/nowhere"
+WRONG_OPTIONS = ("?pasword=s3cret", "?connect_timeout=long", "?port=1,2", "?sslmode=perhaps")
 
 
 @pytest.fixture
@@ -37,15 +41,6 @@ def wired(place: Place, cluster: Cluster, wire: Wire) -> Place:
 
 def seen(ledger: Ledger) -> int:
     return len(ledger.read(lambda tx: missions.page_missions(tx, limit=10_000)))
-
-
-def cut_all_others(place: Place) -> None:
-    """End every connection to this database, as an administrator or a failing network does."""
-    with place.raw() as server:
-        server.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
 
 
 def test_a_server_that_restarts_is_waited_for_and_reached_again(
@@ -220,7 +215,73 @@ def test_another_ledger_in_its_place_is_gone_for_good(place: Place) -> None:
         seen(ledger)
     with pytest.raises(LedgerGoneError, match="another ledger"):
         dispatched(ledger)
+    with pytest.raises(LedgerGoneError, match="another ledger"):
+        ledger.check()
     assert seen(place.open()) == 1
+
+
+def test_a_server_that_takes_no_writes_is_busy_and_takes_them_again(place: Place) -> None:
+    ledger = place.open(busy_seconds=0.3)
+    with place.raw() as server:
+        server.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        server.execute("SELECT pg_reload_conf()")
+        try:
+            wait_until(lambda: refused(ledger), within=10, why="nothing can be written")
+        finally:
+            server.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            server.execute("SELECT pg_reload_conf()")
+    wait_until(lambda: not refused(ledger), within=10, why="it can again")
+
+
+def refused(ledger: Ledger) -> bool:
+    try:
+        dispatched(ledger)
+    except LedgerBusyError:
+        return True
+    return False
+
+
+def test_a_wait_for_the_lock_that_somebody_cancels_is_begun_again(place: Place) -> None:
+    ledger = place.open()
+    with place.locked():
+        caller = threading.Thread(target=dispatched, args=(ledger,))
+        caller.start()
+        cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+        with place.raw() as server:
+            wait_until(lambda: server.execute(cancel).fetchone(), within=10, why="it waits, and waits no longer")
+    caller.join()
+    assert seen(ledger) == 1
+
+
+def test_a_connection_lost_while_the_ledger_is_opened_is_made_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    def bring_up(*args: Any, **options: Any) -> LedgerIdentity:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            cut_all_others(place)
+        return migrate.bring_up(*args, **options)
+
+    monkeypatch.setattr(ledger_module, "bring_up", bring_up)
+    dispatched(place.open())
+    assert tries == 3
+
+
+def test_one_lost_reader_tells_of_all_that_wait(place: Place) -> None:
+    ledger = place.open()
+    all_at_once = threading.Barrier(3)
+    readers = [threading.Thread(target=ledger.read, args=(lambda _: all_at_once.wait(),)) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert len(ledger._idle) == 3
+    cut_all_others(place)
+    assert seen(ledger) == 0
+    assert len(ledger._idle) == 1
 
 
 def test_a_lost_listener_is_made_again_and_looks_at_once(place: Place) -> None:
@@ -257,7 +318,14 @@ def test_an_empty_database_is_not_made_a_ledger_unasked(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", [URL.replace(":1/", ":one/"), URL.replace("/nowhere", ""), "postgresql+psycopg://a:s3cret@[::1/x", URL]
+    "url",
+    [
+        URL.replace(":1/", ":one/"),
+        URL.replace("/nowhere", ""),
+        "postgresql+psycopg://a:s3cret@[::1/x",
+        URL,
+        *(URL + it for it in WRONG_OPTIONS),
+    ],
 )
 def test_an_url_that_leads_nowhere_is_not_repeated(place: Place, url: str) -> None:
     with pytest.raises((ConfigurationError, LedgerBusyError)) as raised:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.ledger.places import Place, dispatched
+from tests.integration.ledger.places import Place, cut_all_others, dispatched
 from tests.waiting import wait_until
 from ua_vp.ledger import missions, open_ledger, wake
 from ua_vp.ledger.wake import INTERVAL
@@ -44,6 +44,36 @@ def test_a_lost_ring_is_made_good_by_a_look(place: Place, monkeypatch: pytest.Mo
         dispatched(theirs)
         wait_until(called.is_set, within=10, why="the change counter is looked at now and then")
     watch.close()
+
+
+def test_a_ledger_that_goes_and_comes_back_calls_each_time_and_is_watched_on(place: Place) -> None:
+    ledger = place.open()
+    called = threading.Event()
+    watch = ledger.watch(called.set)
+    for change in (take_away, bring_back, lambda _: dispatched(ledger)):
+        change(place)
+        wait_until(called.is_set, within=10, why="who watches is to look")
+        called.clear()
+        assert not called.wait(3 * INTERVAL), "once"
+    watch.close()
+
+
+def take_away(place: Place) -> None:
+    """As a mount that is gone, or a backup that was put back elsewhere."""
+    if place.url is None:
+        place.path.rename(place.path.with_name("elsewhere"))
+    else:
+        with place.raw() as server:
+            server.execute("UPDATE vp_ledger SET epoch = epoch + 1")
+        cut_all_others(place)
+
+
+def bring_back(place: Place) -> None:
+    if place.url is None:
+        place.path.with_name("elsewhere").rename(place.path)
+    else:
+        with place.raw() as server:
+            server.execute("UPDATE vp_ledger SET epoch = epoch - 1")
 
 
 def test_a_ring_without_a_commit_calls_nobody(place: Place) -> None:

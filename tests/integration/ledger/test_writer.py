@@ -1,14 +1,16 @@
 """One writer, many callers: batches, errors that stay with their caller, stores that are busy."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from tests.integration.ledger.places import START, Place, dispatched, new_mission, piled_up
 from ua_vp.errors import LedgerBusyError, LedgerGoneError
-from ua_vp.ledger import Ledger, Transaction, events, missions
+from ua_vp.ledger import Ledger, Transaction, events, missions, writer
+from ua_vp.ledger.engine import wait_for_write_lock
+from ua_vp.ports import Ports
 
 
 class RefusedError(Exception):
@@ -57,6 +59,28 @@ def test_a_step_that_breaks_a_constraint_hears_of_it_and_nobody_else(ledger: Led
         dispatched(ledger, mission_id=mission.mission_id)
     dispatched(ledger)
     assert count(ledger) == 2
+
+
+def test_when_nobody_is_let_in_the_callers_of_a_failed_batch_wait_once_for_all(
+    place: Place, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, busy = list[float](), list[LedgerBusyError]()
+
+    def wait(begin: Callable[[], bool], ports: Ports, *, limit: float) -> None:
+        waits.append(limit)
+        if len(waits) > 2:  # the first is that of the Step that holds the writer up
+            raise LedgerBusyError("somebody else has it")
+        wait_for_write_lock(begin, ports, limit=limit)
+
+    def ask() -> None:
+        try:
+            ledger.run(lambda _: 1 // 0)
+        except LedgerBusyError as error:
+            busy.append(error)
+
+    monkeypatch.setattr(writer, "wait_for_write_lock", wait)
+    piled_up(place, ledger, [threading.Thread(target=ask) for _ in range(5)])
+    assert (len(busy), len(waits)) == (5, 3)
 
 
 def test_a_reader_cannot_write(ledger: Ledger) -> None:

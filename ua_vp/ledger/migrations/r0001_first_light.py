@@ -29,6 +29,8 @@ LIFE = tuple(
 """What a mission's life writes; final with its end."""
 STAMPS = ("published_at", "blocked_at", "released_at", "marked_at", "mirrored_at", "purged_at")
 """What an ended mission may still get, each once."""
+ROWID = ("rowid", "oid", "_rowid_")
+"""The names that SQLite has for one thing."""
 ENDED = "('completed', 'failed', 'cancelled')"
 REFUSE = """
 CREATE FUNCTION vp_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -182,6 +184,7 @@ def mission_indexes() -> None:
     op.create_index(
         "vp_missions_open", "vp_missions", ["vp_id", "status", "created_at"], **partial("completed_at IS NULL")
     )
+    op.create_index("vp_missions_retries", "vp_missions", ["retry_of"], **partial("retry_of IS NOT NULL"))
     op.create_index(
         "vp_missions_unmarked",
         "vp_missions",
@@ -248,9 +251,7 @@ def sessions() -> None:
 def events() -> None:
     op.create_table(
         "vp_events",
-        sa.Column(
-            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(always=True), primary_key=True
-        ),
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
@@ -262,7 +263,6 @@ def events() -> None:
         sa.Column("session_id", sa.Text()),
         sa.Column("source_session_id", sa.Text()),
         sa.Column("attempt", sa.Integer()),
-        sqlite_autoincrement=True,
     )
     op.create_index("vp_events_of_lane", "vp_events", ["vp_id", "seq"], **partial("vp_id IS NOT NULL"))
     op.create_index("vp_events_of_mission", "vp_events", ["mission_id", "seq"], **partial("mission_id IS NOT NULL"))
@@ -332,16 +332,26 @@ def refusals(differs: str, fixed: tuple[str, ...], *, always: str) -> list[tuple
     stamped = " OR ".join(f"(OLD.{s} IS NOT NULL AND NEW.{s} {differs} OLD.{s})" for s in STAMPS)
     way = "OLD.status = 'queued' AND NEW.status IN ('running', 'cancelled')"
     way = f"({way}) OR (OLD.status = 'running' AND NEW.status IN ('queued', 'completed', 'failed', 'cancelled'))"
-    missions, never = "UPDATE ON vp_missions", "a mission that has ended never changes"
+    never = "a mission that has ended never changes"
     return [
-        ("vp_missions_dispatched", missions, moved, "what dispatch wrote never changes"),
-        ("vp_missions_ended", missions, f"OLD.status IN {ENDED} AND ({ended})", never),
-        ("vp_missions_stamped", missions, stamped, "a stamp is given once"),
-        ("vp_missions_way", missions, f"NEW.status {differs} OLD.status AND NOT ({way})", "no such way between states"),
+        ("vp_missions_dispatched", change_of(fixed), moved, "what dispatch wrote never changes"),
+        ("vp_missions_ended", change_of(LIFE), f"OLD.status IN {ENDED} AND ({ended})", never),
+        ("vp_missions_stamped", change_of(STAMPS), stamped, "a stamp is given once"),
+        (
+            "vp_missions_way",
+            change_of(("status",)),
+            f"NEW.status {differs} OLD.status AND NOT ({way})",
+            "no such way between states",
+        ),
         ("vp_missions_kept", "DELETE ON vp_missions", always, "missions are kept"),
         ("vp_events_unchanged", "UPDATE ON vp_events", always, "events never change"),
         ("vp_events_kept", "DELETE ON vp_events", always, "events are kept"),
     ]
+
+
+def change_of(columns: tuple[str, ...]) -> str:
+    """An UPDATE that names one of these columns: others need not ask."""
+    return "UPDATE OF " + ", ".join(f'"{name}"' for name in columns) + " ON vp_missions"
 
 
 def sqlite_refusals() -> list[str]:
@@ -358,7 +368,7 @@ def sqlite_refusals() -> list[str]:
     met = " OR ".join(f"EXISTS (SELECT 1 FROM vp_missions WHERE {same})" for same in keys)  # noqa: S608
     event = "EXISTS (SELECT 1 FROM vp_events WHERE seq = NEW.seq)"
     all_of_them = [
-        *refusals("IS NOT", ("rowid", *DISPATCHED), always="1"),
+        *refusals("IS NOT", (*ROWID, *DISPATCHED), always="1"),
         ("vp_missions_replaced", "INSERT ON vp_missions", met, "this mission, or this key, is there already"),
         ("vp_events_replaced", "INSERT ON vp_events", event, "this event is there already"),
     ]
