@@ -170,6 +170,6 @@ def test_what_a_dead_worker_ran_is_taken_over_soon_after_its_lease(bench: Bench)
     settled_once(bench, mission_id, attempt=2)
     took = (bench.ports.clock.monotonic() - began) / MICROS / lease
     print(f"figure: takeover on PostgreSQL, from claim to the mark of the next attempt: {took:.2f} leases")
-    assert 1.25 < took < 4
+    assert 1.0 <= took < 4
     worker.drain()
     assert thread.join(30)
