@@ -119,7 +119,7 @@ def latencies(contender: Contender, order: Order) -> list[float]:
         sys.stdout.flush()
         ear.recv(32)  # the worker is ready
         for number in range(order.missions):
-            time.sleep(0.11 + 0.0373 * (number % 7))
+            time.sleep(0.11 + 0.0373 * (number % 7))  # idling is what is measured
             start = time.monotonic_ns()
             contender.hand_over()
             found.append((int(ear.recv(32)) - start) / 1e6)

@@ -19,6 +19,24 @@ def _of_peers(ours: str, prefix: str, peers: tuple[str, ...], what: str) -> Goal
     )
 
 
+def _over(prefix: str, peer: str, *, bound: float) -> Goal:
+    return Goal(
+        name=f"lifecycle on {'SQLite' if prefix == SQLITE else 'PostgreSQL'} over {peer}",
+        bound=bound,
+        at_least=True,
+        measure=ratio(f"{prefix}ua-vp/rate", f"{prefix}{peer.lower()}/rate"),
+    )
+
+
+def _claim_at(finished: int) -> Goal:
+    return Goal(
+        name=f"claim at {finished:,} finished missions over empty",
+        bound=1.25,
+        at_least=False,
+        measure=ratio(f"size/{finished}/claim", "size/0/claim"),
+    )
+
+
 GOALS = (
     Goal(
         name="lifecycle on SQLite over the pipelined floor",
@@ -39,36 +57,11 @@ GOALS = (
         at_least=True,
         measure=over_best(f"{SQLITE}ua-vp/rate", SQLITE, ("huey", "dbos"), "rate"),
     ),
-    Goal(
-        name="lifecycle on SQLite over River",
-        bound=2,
-        at_least=True,
-        measure=ratio(f"{SQLITE}ua-vp/rate", f"{SQLITE}river/rate"),
-    ),
-    Goal(
-        name="lifecycle on PostgreSQL over dbos",
-        bound=3,
-        at_least=True,
-        measure=ratio(f"{POSTGRESQL}ua-vp/rate", f"{POSTGRESQL}dbos/rate"),
-    ),
-    Goal(
-        name="lifecycle on PostgreSQL over procrastinate",
-        bound=3,
-        at_least=True,
-        measure=ratio(f"{POSTGRESQL}ua-vp/rate", f"{POSTGRESQL}procrastinate/rate"),
-    ),
-    Goal(
-        name="lifecycle on PostgreSQL over pgqueuer",
-        bound=1,
-        at_least=True,
-        measure=ratio(f"{POSTGRESQL}ua-vp/rate", f"{POSTGRESQL}pgqueuer/rate"),
-    ),
-    Goal(
-        name="lifecycle on PostgreSQL over River",
-        bound=0.8,
-        at_least=True,
-        measure=ratio(f"{POSTGRESQL}ua-vp/rate", f"{POSTGRESQL}river/rate"),
-    ),
+    _over(SQLITE, "River", bound=2),
+    _over(POSTGRESQL, "dbos", bound=3),
+    _over(POSTGRESQL, "procrastinate", bound=3),
+    _over(POSTGRESQL, "pgqueuer", bound=1),
+    _over(POSTGRESQL, "River", bound=0.8),
     Goal(
         name="idle to start on SQLite: p50 over a hand-written wake-up's",
         bound=3,
@@ -81,18 +74,8 @@ GOALS = (
     _of_peers(f"{POSTGRESQL_START}ua-vp/p99", POSTGRESQL_START, ON_POSTGRESQL, "p99"),
     Goal(name="idle CPU of the worker, % of a core", bound=0.3, at_least=False, measure=figure("idle/worker")),
     Goal(name="idle CPU of the API, % of a core", bound=0.3, at_least=False, measure=figure("idle/api")),
-    Goal(
-        name="claim at 1,000,000 finished missions over empty",
-        bound=1.25,
-        at_least=False,
-        measure=ratio("size/1000000/claim", "size/0/claim"),
-    ),
-    Goal(
-        name="claim at 100,000 finished missions over empty",
-        bound=1.25,
-        at_least=False,
-        measure=ratio("size/100000/claim", "size/0/claim"),
-    ),
+    _claim_at(1000000),
+    _claim_at(100000),
     Goal(
         name="memory of the worker over procrastinate's",
         bound=1.2,

@@ -131,7 +131,7 @@ class Floor:
         ended: list[Held] = []
         settled = 0
         while settled < order.missions:
-            taken = self._pipeline.run(lambda connection: tick(connection, claimed, ended))  # noqa: B023
+            taken = self._pipeline.run(lambda connection: tick(connection, claimed, ended))  # noqa: B023  # it is run here
             settled, ended, claimed = settled + len(ended), claimed, taken
 
     def serve(self, started: Callable[[], None]) -> None:
@@ -143,7 +143,7 @@ class Floor:
         while True:
             if not claimed and not ended:
                 ear.recv(1)
-            taken = commit(self._connection, lambda connection: tick(connection, claimed, ended))  # noqa: B023
+            taken = commit(self._connection, lambda connection: tick(connection, claimed, ended))  # noqa: B023  # it is run here
             if taken:
                 started()
             ended, claimed = claimed, taken

@@ -17,9 +17,12 @@ from benchmarks.environment import PYTHON, ROOT, clean_environment
 from benchmarks.figures import Figures
 from benchmarks.parts.size import fill
 from tests.product import ECHO, Process, Product
+from tests.waiting import wait_until
 
 CONFIG = '[worker]\n\n[lanes.echo]\nsandbox = "none"\n'
 CALLERS = 8
+PATIENCE = 600.0
+"""Seconds that a thousand missions may take."""
 FILLED = 100_000
 BARE = "import cyclopts; app = cyclopts.App(name='bare', version='1'); app.default(lambda: None); app()"
 
@@ -57,23 +60,27 @@ def running(folder: Path) -> Iterator[tuple[Product, Process, Process]]:
 
 def _throughput(figures: Figures, product: Product, worker: Process, *, missions: int) -> None:
     """From the first dispatch over HTTP to the last marker; CPU of the worker and its children alone."""
-    (before,) = product.rows("SELECT count(*) FROM vp_missions WHERE marked_at IS NOT NULL")[0]
+    before = _marked(product)
     cpu, start = _cpu(worker), time.perf_counter()
     with ThreadPoolExecutor(CALLERS) as callers:
         for _ in callers.map(lambda _: product.dispatch(ECHO), range(missions)):
             pass
-    while product.rows("SELECT count(*) FROM vp_missions WHERE marked_at IS NOT NULL")[0][0] < before + missions:
-        time.sleep(0.05)
+    all_marked = before + missions
+    wait_until(lambda: _marked(product) == all_marked, within=PATIENCE, why="every mission has its marker")
     rate = missions / (time.perf_counter() - start)
     figures.put("product/rate", max(rate, figures.get("product/rate") or 0.0))
     figures.put("product/worker_cpu", (_cpu(worker) - cpu) / missions * 1e6)
 
 
+def _marked(product: Product) -> int:
+    return int(product.rows("SELECT count(*) FROM vp_missions WHERE marked_at IS NOT NULL")[0][0])
+
+
 def _idle(figures: Figures, api: Process, worker: Process, *, seconds: float) -> None:
     """Per cent of a core, of a process and its children, while nothing happens."""
-    time.sleep(2)
+    time.sleep(2)  # until the end of what came before has died away
     before = {"api": _cpu(api), "worker": _cpu(worker)}
-    time.sleep(seconds)
+    time.sleep(seconds)  # idling is what is measured
     for name, process in (("api", api), ("worker", worker)):
         figures.put(f"idle/{name}", (_cpu(process) - before[name]) / seconds * 100)
 

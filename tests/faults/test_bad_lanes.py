@@ -118,7 +118,7 @@ def test_a_lane_that_holds_the_interpreter_lock_loses_its_lease_and_the_other_wo
         lost += (mission["status"], mission["failure_mode"]) != ("failed", "lease_expired")
         lost += not others_complete(serving)
         double += len(serving.terminal_events(hog)) - 1
-        wait_until(lambda: serving.attempts(hog)[0]["late_outcome"], within=20, why="what came late is kept")  # noqa: B023
+        wait_until(lambda: serving.attempts(hog)[0]["late_outcome"], within=20, why="what came late is kept")  # noqa: B023  # it is run here
     assert (worker.code, second.end()) == (None, 0), "who held the lock goes on, too"
     note = "taken over by the other worker, what it said too late is kept"
     figures("lane holds the interpreter lock for 3 leases", tried=times, lost=lost, double=double, note=note)
@@ -133,7 +133,7 @@ def test_a_poison_mission_fails_when_its_tries_are_used_up_and_the_lane_goes_on(
         poison = [serving.dispatch(ROGUE, mission_type=way, max_tries=1, priority=1) for way in POISON]
         others = [serving.dispatch(ROGUE, **QUICK) for _ in range(5)]
         missions = [*poison, *others]
-        wait_until(lambda: worker().pid and all_ended(serving, missions), within=90, why="all end")  # noqa: B023
+        wait_until(lambda: worker().pid and all_ended(serving, missions), within=90, why="all end")  # noqa: B023  # it is run here
         ends = [serving.mission(mission_id) for mission_id in poison]
         lost += sum((end["status"], end["failure_mode"]) != ("failed", "lease_expired") for end in ends)
         lost += sum(serving.status(mission_id) != "completed" for mission_id in others)

@@ -67,7 +67,7 @@ def test_no_lease_is_lost_and_no_timer_stuck_when_the_clock_is_set(
         running = Mission(rogue, tmp_path, ROGUE, "run")
         due = rogue.dispatch(ROGUE, **QUICK, not_before=(clock.now() + HOUR / 2).isoformat())
         back_off = rogue.dispatch(ROGUE, mission_type="again")
-        wait_until(lambda: rogue.mission(back_off)["tries"] == 1, within=20, why="it waits for its next try")  # noqa: B023
+        wait_until(lambda: rogue.mission(back_off)["tries"] == 1, within=20, why="it waits for its next try")  # noqa: B023  # it is run here
         sessions = [rogue.session(worker)["session_id"] for worker in workers]
 
         clock.set(clock.shift + (HOUR if ahead else -HOUR))

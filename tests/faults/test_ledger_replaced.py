@@ -79,7 +79,7 @@ def test_a_ledger_that_was_deleted_or_replaced_acknowledges_nothing_and_its_proc
         callers = Callers(product)
         with ThreadPoolExecutor(CALLERS) as pool:
             calls = [pool.submit(callers.call) for _ in range(CALLERS)]
-            wait_until(lambda: callers.acknowledged > 20, within=30, why="dispatches go through")  # noqa: B023
+            wait_until(lambda: callers.acknowledged > 20, within=30, why="dispatches go through")  # noqa: B023  # it is run here
             harm(product)
             callers.harmed.set()
         for call in calls:

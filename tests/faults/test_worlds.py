@@ -21,7 +21,7 @@ PROCESSES = os.cpu_count() or 1
 FIRST_OF_SOAK = 1_000_000
 """A soak plays other worlds than CI, which always plays the same."""
 PLAYED_TWICE = 4
-LIMIT = 200
+LIMIT = 100
 """Worlds in which a planted fault must be found."""
 
 

@@ -24,6 +24,7 @@ from ua_vp.ledger import (
     transaction,
 )
 from ua_vp.ledger.engine import Driver
+from ua_vp.ledger.leases import Judge
 from ua_vp.ledger.rows import new
 from ua_vp.ledger.tables import attempts, is_due, is_waiting
 from ua_vp.ledger.tables import missions as table
@@ -142,8 +143,11 @@ def live_claims_are_taken(patch: Patch) -> None:
 
 def the_last_instant_is_dead(patch: Patch) -> None:
     """A lease is over at its deadline, not behind it."""
-    dead = lambda boot_id, now: lambda _whose, boot, deadline: boot != boot_id or deadline <= now  # noqa: E731
-    patch.setattr(reconciling, "by_the_clock", dead)
+
+    def too_early(boot_id: str, now: int) -> Judge:
+        return lambda _whose, boot, deadline: boot != boot_id or deadline <= now
+
+    patch.setattr(reconciling, "by_the_clock", too_early)
 
 
 def a_reboot_changes_nothing(patch: Patch) -> None:

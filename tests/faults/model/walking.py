@@ -91,7 +91,7 @@ class Walk:
             for verb, which, how in numbers:
                 self._take(self._chooser.step(verb, which, how))
             self._compare_all()
-        except Exception as error:
+        except Exception as error:  # whatever it is, it needs its story
             raise DifferenceError(f"{type(error).__name__}: {error}\nafter these steps:\n{self._told()}") from error
 
     def _take(self, step: Step) -> None:

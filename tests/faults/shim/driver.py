@@ -85,7 +85,7 @@ def do(request: dict[str, Any], boot: str, said: int) -> NoReturn:
     except VpError as error:
         print(f"refused {error.code}: {error.detail}", file=sys.stderr)
         status = REFUSED
-    except BaseException:
+    except BaseException:  # the process ends here
         traceback.print_exc()
         status = 1
     sys.stderr.flush()

@@ -26,7 +26,7 @@ class Chaos:
 
     def rage(self) -> None:
         every = [
-            self._kill_worker, self._kill_worker, self._stop_worker, self._stop_worker, self._kill_api, self._set_clock,
+            self._kill_worker, self._kill_worker, self._stop_worker, self._stop_workers, self._kill_api, self._set_clock,
             self._sleep_machine, self._lock_ledger, self._fail_commit, self._fail_files, self._drain,
         ]  # fmt: skip
         acts = self._chance.sample(every, self._chance.randint(1, 5))  # few kinds in a world, so that each has its day
@@ -55,8 +55,16 @@ class Chaos:
 
     def _stop_worker(self) -> None:
         """Until some time after its lease, or before."""
-        process, play = self._worker(), self._play
-        seconds = self._chance.uniform(0.3, 2.5) * play.lease
+        self._stop(self._worker(), self._chance.uniform(0.3, 2.5) * self._play.lease)
+
+    def _stop_workers(self) -> None:
+        """All of them at once, past their leases: nobody is there to take over, and each finds its own claims expired."""
+        seconds = self._chance.uniform(1.1, 2.5) * self._play.lease
+        for seat in self._play.seats:
+            self._stop(seat.process, seconds)
+
+    def _stop(self, process: str, seconds: float) -> None:
+        play = self._play
         self._ambush(process, "stop")
 
         def later() -> None:

@@ -195,7 +195,7 @@ def publish_before_commit(patch: Patch) -> None:
     "reconcile does not know its own claims, and takes them when it is late",
     Promise.TAKEN,
     Promise.LIVE,
-    weather="stop_worker",
+    weather="stop_workers",
 )
 def reconcile_takes_its_own(patch: Patch) -> None:
     reconcile = claims.reconcile
