@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -84,18 +84,26 @@ class Callers:
     changed: list[str] = field(default_factory=list)
     """Keys that were answered with another mission the second time."""
     stop: threading.Event = field(default_factory=threading.Event)
+    calls: list[Future[None]] = field(default_factory=list)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """They call while the block runs; each brings its last mission to its end, then leaves."""
+        """They call while the block runs; each brings its last mission to its end, then leaves.
+
+        Whoever may still be dead by then must be started again inside the block (`Storm.settle`): they wait for all.
+        """
         with ThreadPoolExecutor(CALLERS) as pool:
-            calls = [pool.submit(self._call, number) for number in range(CALLERS)]
+            self.calls += [pool.submit(self._call, number) for number in range(CALLERS)]
             try:
                 yield
             finally:
                 self.stop.set()
-        for call in calls:
+        for call in self.calls:
             call.result()
+
+    def are_gone(self) -> bool:
+        """Whether each has left."""
+        return all(call.done() for call in self.calls)
 
     def _call(self, number: int) -> None:
         dice = random.Random(f"{self.seed}-{number}")
@@ -206,9 +214,10 @@ class Storm:
         living = self._kin.living
         return wait_until(lambda: living(kind if time.monotonic() < soon else None), within=60, why="somebody lives")
 
-    def settle(self) -> int:
-        """Wait until nothing is under way any more; gives the last event's `seq`."""
-        wait_until(self._answers, within=PATIENCE, why="the API is back")
+    def settle(self, callers: Callers) -> int:
+        """Let the callers leave, and wait until nothing is under way any more; gives the last event's `seq`."""
+        callers.stop.set()
+        wait_until(lambda: self._answers() and callers.are_gone(), within=PATIENCE, why="each caller has its answers")
         wait_until(self._over, within=PATIENCE, why="every mission ends, and every worker is live")
         (newest,) = self._product.rows("SELECT max(seq) FROM vp_events")[0]
         return int(newest)

@@ -30,7 +30,7 @@ def test_a_storm_of_kills_loses_nothing_doubles_nothing_and_leaves_no_process(
     with reader.reading():
         with callers.at_work():
             storm.rage(plan(seed, kills))
-        newest = storm.settle()
+            newest = storm.settle(callers)
         wait_until(lambda: reader.wait_for(newest), within=30, why="the reader has every event")
         storm.end()
 

@@ -36,7 +36,7 @@ def test_workers_stopped_past_their_lease_bring_nothing_twice(
         for _ in range(stops):
             (moment,) = dice.choices(list(MOMENTS), list(MOMENTS.values()))
             caught[doze(rogue, dice.choice(storm.workers), moment, dice)] += 1
-    storm.settle()
+        storm.settle(callers)
     storm.end()
 
     found = look_through(rogue, callers.acknowledged)
