@@ -207,8 +207,8 @@ def settle(tx: Transaction, settled: Sequence[tuple[Claim, str]], *, now: int) -
     ended = _all_ended(tx, [claim for claim, _ in settled])
     for claim, receipt_sha256 in settled:
         row = ended.pop((claim.mission_id, claim.attempt), None)
-        if row is not None and _publish(tx, row, now=now):
-            _mark(tx, claim, row, now=now, receipt_sha256=receipt_sha256)
+        if row is not None and not _mark(tx, claim, row, now=now, receipt_sha256=receipt_sha256, publish=True):
+            _publish(tx, row, now=now)
 
 
 def _all_ended(tx: Transaction, claims: Sequence[Claim]) -> dict[tuple[str, int], Row]:
@@ -223,12 +223,16 @@ def _publish(tx: Transaction, row: Row, *, now: int) -> bool:
     return True
 
 
-def _mark(tx: Transaction, claim: Claim, row: Row, *, now: int, receipt_sha256: str) -> bool:
+def _mark(tx: Transaction, claim: Claim, row: Row, *, now: int, receipt_sha256: str, publish: bool = False) -> bool:
+    """False if the mission is blocked; with `publish`, it may be stamped as published by the same change."""
     if row["marked_at"] is not None:
         return True
     if row["blocked_at"] is not None and row["released_at"] is None:
         return False
-    tx.write(MARK, mission_id=claim.mission_id, new_marked_at=now)
+    if publish and row["published_at"] is None:
+        tx.write(SETTLE, mission_id=claim.mission_id, new_published_at=now, new_marked_at=now)
+    else:
+        tx.write(MARK, mission_id=claim.mission_id, new_marked_at=now)
     tx.append(
         NewEvent(
             type=EventType.READY,
@@ -340,3 +344,8 @@ STAMPED = (
 )
 PUBLISH = missions.update().where(_this, is_finished, missions.c.published_at.is_(None)).values(**new("published_at"))
 MARK = missions.update().where(_this, is_unmarked, is_passed).values(**new("marked_at"))
+SETTLE = (
+    missions.update()
+    .where(_this, is_unmarked, is_passed, missions.c.published_at.is_(None))
+    .values(**new("published_at", "marked_at"))
+)

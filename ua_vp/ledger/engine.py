@@ -65,6 +65,11 @@ class Store(Protocol):
         ...
 
     @property
+    def takes_arrays(self) -> bool:
+        """Whether a parameter may be a list, so that one statement changes many rows."""
+        ...
+
+    @property
     def own_clock(self) -> bool:
         """Whether leases are deadlines on its own clock (`vp_clock()`), for several machines, not on the boot clock."""
         ...

@@ -39,7 +39,7 @@ class Ledger:
         self._store = store
         self._ports = ports
         self._busy_seconds = busy_seconds
-        self._statements = Statements(store.dialect)
+        self._statements = Statements(store.dialect, arrays=store.takes_arrays)
         self._idle: list[Connection] = []
         self._gate = ports.threads.lock()
         self._watches: list[Watch] = []

@@ -65,6 +65,11 @@ class SqliteStore:
         return sqlite3.Error, sqlalchemy.exc.DBAPIError
 
     @property
+    def takes_arrays(self) -> bool:
+        """No; a statement run again costs little here."""
+        return False
+
+    @property
     def own_clock(self) -> bool:
         """No: one machine has it, whose boot clock is good."""
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy import (
@@ -27,6 +27,7 @@ from sqlalchemy.schema import Table
 
 from ua_vp.events import NewEvent
 from ua_vp.ledger import tables
+from ua_vp.ledger.bulk import array_of, in_bulk
 from ua_vp.ledger.engine import Driver, driver_of, in_one_go
 from ua_vp.mission import canonical_json
 
@@ -58,6 +59,8 @@ class Prepared:
     """The parameters' names in the order in which the driver takes them; None if it takes them by name."""
     reads_events: bool
     """Whether it looks at events, or at how many there are."""
+    bulk: Prepared | None = None
+    """For a change, where the store takes arrays: the same for many rows, each parameter a list."""
 
     def bind(self, params: Mapping[str, Any]) -> Any:
         """The values of `params`, and of the constants, as the driver takes them."""
@@ -65,27 +68,41 @@ class Prepared:
             params = {**self.constants, **params}
         return params if self.order is None else [params[name] for name in self.order]
 
+    def run_each(self, cursor: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run it for each of `rows`; the cursor counts what they changed."""
+        if self.bulk is None or len(rows) == 1:
+            cursor.executemany(self.sql, [self.bind(row) for row in rows])
+        else:
+            lists = {name: array_of([row[name] for row in rows]) for name in rows[0]}
+            cursor.execute(self.bulk.sql, self.bulk.bind(lists))
+
 
 class Statements:
     """Compiles each statement once; one per ledger, shared by its connections."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, *, arrays: bool = False) -> None:
         self._dialect = dialect
+        self._arrays = arrays
         self._prepared: dict[Statement, Prepared] = {}
 
     def prepare(self, statement: Statement) -> Prepared:
         """The compiled form; two threads that meet compile twice, to the same end."""
         found = self._prepared.get(statement)
         if found is None:
-            compiled = statement.compile(dialect=self._dialect)
-            constants = {name: compiled.params[name] for bind, name in compiled.bind_names.items() if not bind.required}
-            names = tuple(str(name) for name in statement.exported_columns.keys())  # noqa: SIM118
-            order = tuple(compiled.positiontup) if compiled.positiontup is not None else None
-            sql = str(compiled)
-            reads_events = any(table.name in sql for table in (tables.events, tables.tallies))
-            found = Prepared(sql=sql, constants=constants, names=names, order=order, reads_events=reads_events)
+            found = self._compile(statement)
+            if self._arrays and not isinstance(statement, Select):
+                found = replace(found, bulk=self._compile(in_bulk(statement, self._dialect)))
             self._prepared[statement] = found
         return found
+
+    def _compile(self, statement: Statement) -> Prepared:
+        compiled = statement.compile(dialect=self._dialect)
+        constants = {name: compiled.params[name] for bind, name in compiled.bind_names.items() if not bind.required}
+        names = tuple(str(name) for name in statement.exported_columns.keys())  # noqa: SIM118
+        order = tuple(compiled.positiontup) if compiled.positiontup is not None else None
+        sql = str(compiled)
+        reads_events = any(table.name in sql for table in (tables.events, tables.tallies))
+        return Prepared(sql=sql, constants=constants, names=names, order=order, reads_events=reads_events)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,7 +255,7 @@ class Transaction:
     def _run_each(self, change: Change) -> Any:
         prepared = self._statements.prepare(change.statement)
         cursor = self._driver.cursor()
-        cursor.executemany(prepared.sql, [prepared.bind(row) for row in change.rows])
+        prepared.run_each(cursor, change.rows)
         return cursor
 
     def _newest(self) -> tuple[int, int]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
+
+from sqlalchemy import Connection
 
 from ua_vp import Availability, LaneInfo, MissionType
 from ua_vp.lane import Manifest, Verdict
@@ -42,6 +46,14 @@ def new_ground() -> Path:
     for name, data in template():
         (ground / name).write_bytes(data)
     return ground
+
+
+def close_all_below(ground: Path) -> None:
+    """Close the descriptors of killed processes that nobody else will: those that were opened as plain numbers."""
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # what listed them is closed by now
+            if os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"{ground}/"):
+                os.close(int(descriptor))
 
 
 @cache
@@ -128,12 +140,26 @@ class TroubledStore:
 
     def __init__(self, store: Store, process: str, troubles: Troubles, committed: Callable[[str], None]) -> None:
         self._store = store
+        self._opened: list[Connection] = []
         self._process = process
         self._troubles = troubles
         self._committed = committed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    def open_writer(self) -> Connection:
+        self._opened.append(self._store.open_writer())
+        return self._opened[-1]
+
+    def open_reader(self) -> Connection:
+        self._opened.append(self._store.open_reader())
+        return self._opened[-1]
+
+    def end(self) -> None:
+        """Close what a killed process left open, as the system does for a real one."""
+        for connection in self._opened:
+            connection.close()
 
     def begin_writing(self, driver: Driver) -> bool:
         return not self._troubles.is_away(self._process) and self._store.begin_writing(driver)

@@ -48,7 +48,11 @@ class Mutant:
 def broken_by(mutant: Mutant) -> Iterator[None]:
     """The product with this fault."""
     with ExitStack() as undo:
-        mutant.apply(lambda place, name, new: undo.enter_context(mock.patch.object(place, name, new)) and None)
+
+        def patch(place: Any, name: str, new: Any) -> None:
+            undo.enter_context(mock.patch.object(place, name, new))
+
+        mutant.apply(patch)
         yield
 
 
@@ -266,7 +270,7 @@ def no_self_fence(patch: Patch) -> None:
 
 @mutant("a mission is stamped as marked without being published", Promise.STAMPS)
 def marked_without_published(patch: Patch) -> None:
-    patch(claims, "_publish", lambda *_, **__: True)
+    patch(claims, "SETTLE", claims.MARK)
 
 
 @mutant("the queue goes by the wall clock of the dispatch alone", Promise.QUEUE, weather="set_clock")

@@ -19,7 +19,16 @@ from sqlalchemy.dialects import sqlite
 
 from tests.faults.worlds.aftermath import left_behind
 from tests.faults.worlds.chaos import Chaos
-from tests.faults.worlds.ground import LANES, LEDGER, TroubledFiles, TroubledStore, Troubles, info_of, new_ground
+from tests.faults.worlds.ground import (
+    LANES,
+    LEDGER,
+    TroubledFiles,
+    TroubledStore,
+    Troubles,
+    close_all_below,
+    info_of,
+    new_ground,
+)
 from tests.faults.worlds.lane import ENDLESS, Lane
 from tests.faults.worlds.people import Api, Person, Request, requests_of
 from tests.faults.worlds.promises import BrokenError, Promise
@@ -113,6 +122,7 @@ def play(seed: int, weather: str | None = None) -> Played:
         raise WorldError(seed, broken, run.world.history) from error
     finally:
         run.witness.close()
+        close_all_below(ground)
         shutil.rmtree(ground, ignore_errors=True)
     history = run.world.history
     return Played(
@@ -162,13 +172,15 @@ class Play:
         """Put the troubled store under every ledger; nothing of the log reaches the terminal."""
 
         def troubled(*args: Any, **kwargs: Any) -> TroubledStore:
-            return TroubledStore(open_file(*args, **kwargs), self.world.running, self.troubles, self.witness.committed)
+            store = open_file(*args, **kwargs)
+            stores.append(TroubledStore(store, self.world.running, self.troubles, self.witness.committed))
+            return stores[-1]
 
         def tell(_: object, level: str, event: Any) -> str:
             self.world.tell(f"log: {event['event']} {event.get('attempt', '')} {event.get('code', '')}".rstrip())
             raise structlog.DropEvent
 
-        before = structlog.get_config()
+        before, stores = structlog.get_config(), list[TroubledStore]()
         structlog.configure(processors=[tell])
         try:
             with (
@@ -179,6 +191,8 @@ class Play:
                 yield
         finally:
             structlog.configure(**before)
+            for store in stores:
+                store.end()
 
     def main(self, ports: Ports) -> None:
         """The world's main thread."""
@@ -319,9 +333,10 @@ class Play:
         return all(life.ready for life in self.witness.lives.values())
 
     def _at_rest(self) -> bool:
-        """Whether every seat has a worker that is free, and no other session counts as open."""
-        open_sessions = self.witness.count("vp_sessions WHERE closed_at IS NULL AND lost_at IS NULL")
-        return open_sessions == len(self.seats) and all(seat.is_free for seat in self.seats)
+        """Whether every seat has a worker that is free, and theirs are all sessions that count as open."""
+        open_sessions = self.witness.rows("vp_sessions WHERE closed_at IS NULL AND lost_at IS NULL")
+        with_session = sorted(row["host"] for row in open_sessions)
+        return with_session == sorted(seat.process for seat in self.seats) and all(seat.is_free for seat in self.seats)
 
     def _end_the_endless(self, person: Person) -> None:
         for mission_id, request in list(self.acknowledged.items()):

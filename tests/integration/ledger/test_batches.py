@@ -7,6 +7,7 @@ import pytest
 
 from tests.integration.ledger.places import DONE, LANE, START, Place, Worker, dispatched, new_mission, piled_up
 from ua_vp.ledger import FinishVerdict, Ledger, Transaction, claims, events, holding, missions
+from ua_vp.ledger.finishing import TAKE
 from ua_vp.ledger.transaction import Change, Waiting
 from ua_vp.mission import Claim, Ending, Status
 
@@ -66,6 +67,23 @@ def test_a_change_that_finds_no_row_is_refused_alone(place: Place, ledger: Ledge
     assert len(ledger.read(lambda tx: missions.page_missions(tx, limit=9))) == 3
     assert [event.seq for event in ledger.read(lambda tx: events.page_events(tx, after=0, limit=9))] == [1, 2, 3]
     ledger.run(lambda tx: tx.write(holding.DROP_CLAIM, mission_id="vp-mission-nobody", if_any=True))
+
+
+def test_one_row_that_is_not_found_undoes_the_change_of_all(ledger: Ledger) -> None:
+    for _ in range(3):
+        dispatched(ledger)
+    claimed = Worker(ledger, "s").start().claim(3)
+
+    def one_is_of_another_attempt(tx: Transaction) -> None:
+        for number, claim in enumerate(claimed):
+            attempt = claim.attempt + number // 2
+            tx.write(
+                TAKE, mission_id=claim.mission_id, attempt=attempt, new_attempt=7, new_tries=0, new_updated_at=START
+            )
+
+    with pytest.raises(AssertionError, match="not there any more"):
+        ledger.run(one_is_of_another_attempt)
+    assert {mission.attempt for mission in ledger.read(lambda tx: missions.page_missions(tx, limit=9))} == {1}
 
 
 def test_no_change_overtakes_another_of_its_mission() -> None:
