@@ -14,6 +14,16 @@ FAULTS = ROOT / "tests" / "faults"
 PAGE = ROOT / "docs" / "explanation" / "reliability.md"
 BEGIN, END = "<!-- figures: ./dev soak --write -->", "<!-- end of figures -->"
 COUNTS = ("tried", "lost", "double", "orphaned")
+SECTIONS = {
+    "The whole life, at random": "model worlds several_writers",
+    "Processes": """crash_points storms killed_worker killed_api zombies stopped_worker clock_steps ledger_away bad_lanes
+        sqlite_migrations postgresql_migrations checkpoints""",
+    "Ledger and disk": """power_cut real_disk disk_errors disk_full ledger_replaced terminal_rows sqlite_final_rows
+        database_away postgresql_connections""",
+    "API and events": "consumers hundred_dispatches",
+    "Plugins": "bad_plugins plugin_host lanes",
+}
+"""Which tests' figures stand where, by module."""
 
 
 def main(arguments: list[str]) -> int:
@@ -51,15 +61,29 @@ def table(record: Path) -> str:
     sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
     for line in record.read_text(encoding="utf-8").splitlines() if record.exists() else ():
         figure = json.loads(line)
-        row = sums[figure["fault"], figure["test"].partition("[")[0].removeprefix("tests/")]
+        row = sums[figure["test"].partition("[")[0].removeprefix("tests/"), figure["fault"]]
         for count in COUNTS:
             row[count] += figure[count]
-    head = f"Counted at commit `{commit()}`.\n\n| fault | {' | '.join(COUNTS)} | test |\n|---|{'---:|' * len(COUNTS)}---|\n"
-    rows = (
-        f"| {fault} | {' | '.join(f'{counts[count]:,}' for count in COUNTS)} | `{test}` |\n"
-        for (fault, test), counts in sorted(sums.items(), key=lambda item: item[0][1])
-    )
-    return head + "".join(rows)
+    lines = [f"Counted at commit `{commit()}`.", "", f"| fault | {' | '.join(COUNTS)} | test |"]
+    lines.append(f"|---|{'---:|' * len(COUNTS)}---|")
+    for section in SECTIONS:
+        found = [(fault, test, counts) for (test, fault), counts in sorted(sums.items()) if section_of(test) == section]
+        lines += [f"| **{section}** |{' |' * (len(COUNTS) + 1)}"] if found else []
+        lines += (
+            f"| {fault} | {' | '.join(f'{counts[count]:,}' for count in COUNTS)} | `{test}` |"
+            for fault, test, counts in found
+        )
+    return "\n".join(lines) + "\n"
+
+
+def section_of(test: str) -> str:
+    """Where the figures of a test stand.
+
+    Raises:
+        KeyError: SECTIONS does not name its module.
+    """
+    module = Path(test.partition("::")[0]).stem.removeprefix("test_")
+    return {name: section for section, names in SECTIONS.items() for name in names.split()}[module]
 
 
 def record_of(revision: str) -> Path:

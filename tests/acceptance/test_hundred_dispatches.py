@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from tests.acceptance.conftest import Keys
+from tests.figures import Figures
 from tests.product import ECHO, OPS, Product
 
 pytestmark = pytest.mark.timeout(120)
@@ -38,7 +39,7 @@ def missions_of(answers: Sequence[httpx2.Response]) -> set[str]:
 
 
 def test_a_hundred_callers_with_one_key_get_one_mission_and_with_another_payload_a_conflict_each(
-    serving: Product, new_key: Keys
+    serving: Product, new_key: Keys, figures: Figures
 ) -> None:
     key, before = new_key(), len(serving.missions())
     body = {"vp_id": ECHO, "objective": "Once", "idempotency_key": key}
@@ -58,7 +59,12 @@ def test_a_hundred_callers_with_one_key_get_one_mission_and_with_another_payload
     assert all(mission_id in answer.json()["detail"] for answer in others)
     assert len(serving.missions()) == before + 1
     assert [event["type"] for event in serving.events(mission_id=mission_id)] == ["vp.mission.dispatched"]
-    print(f"figure: {CALLERS} dispatches at once with one key: 1 mission; with other payloads: {len(others)} x 409")
+    figures(
+        "callers with one key at once",
+        tried=CALLERS,
+        double=len(missions_of(answers)) - 1,
+        note="1 mission, as many 409 for others",
+    )
 
 
 def test_of_two_requests_that_race_for_a_key_one_wins_and_every_caller_of_the_other_is_told(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.installed import Installation, install
+from tests.figures import Figures
 from tests.product import CODER, ECHO, GENERAL, OPS, Json, Product, lanes_table
 from tests.waiting import wait_until
 
@@ -172,7 +173,9 @@ def check_named(plugin: Json, word: str, lanes: str, doctor: str) -> None:
         assert plugin["remedy"].split(",")[0] in said
 
 
-def test_of_two_plugins_with_one_id_the_first_keeps_it(wheels: list[Path], repository: Path, tmp_path: Path) -> None:
+def test_of_two_plugins_with_one_id_the_first_keeps_it(
+    wheels: list[Path], repository: Path, tmp_path: Path, figures: Figures
+) -> None:
     installation = install(tmp_path / "venv", wheels, repository)
     config = lanes_table("general", "echo")
     with Product(installation.program, tmp_path / "product", config, python=installation.python) as product:
@@ -194,3 +197,4 @@ def test_of_two_plugins_with_one_id_the_first_keeps_it(wheels: list[Path], repos
         product.once("echo")
         assert product.status(mission_id) == "completed"
         assert "vp-another" in product.run("doctor", code=8).out
+    figures("two plugins with one id", tried=1, note="the first keeps it, the second is named")

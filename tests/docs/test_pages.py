@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import runpy
 import tomllib
 from pathlib import Path
 from urllib.parse import unquote
@@ -111,7 +112,15 @@ def test_what_is_shown_is_compared_in_order_with_gaps(shows: tuple[str, ...], ou
 
 def test_every_test_that_the_reliability_page_names_is_there() -> None:
     page = (ROOT / "docs" / "explanation" / "reliability.md").read_text(encoding="utf-8")
-    named = re.findall(r"`((?:faults|integration)/[\w/]+\.py)::(\w+)`", page)
+    named = re.findall(r"`((?:acceptance|faults|integration)/[\w/]+\.py)::(\w+)`", page)
     assert named, "the page holds no figures; run ./dev soak --write"
     for file, test in named:
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+def test_whatever_a_test_counts_has_a_place_on_the_reliability_page() -> None:
+    soak = runpy.run_path(str(ROOT / ".ci" / "soak.py"))
+    texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    counting = [path for path, text in texts.items() if re.search(r"figures: Figures[,)\n]", text)]
+    assert len(counting) > 20
+    assert {path.name: soak["section_of"](f"{path.name}::a_test") for path in counting}

@@ -58,7 +58,7 @@ def deaf(serving: Product, worker: Process, tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_lane_that_hears_no_cancel_is_abandoned_and_its_worker_replaced(
-    serving: Product, worker: Process, deaf: str
+    serving: Product, worker: Process, deaf: str, figures: Figures
 ) -> None:
     serving.cancel(deaf)
 
@@ -66,37 +66,43 @@ def test_a_lane_that_hears_no_cancel_is_abandoned_and_its_worker_replaced(
 
     assert (mission["status"], mission["attempt"]) == ("cancelled", 2)
     assert wait_until(lambda: worker.code, within=20, why="the worker ends") == RESTART
+    figures("lane that hears no cancel", tried=1, note="cancelled as attempt 2; its worker replaced")
 
 
 def test_a_lane_that_never_returns_does_not_keep_a_drain_from_its_end(
-    serving: Product, worker: Process, deaf: str
+    serving: Product, worker: Process, deaf: str, figures: Figures
 ) -> None:
     assert worker.end(within=20) == RESTART
 
     mission = serving.mission(deaf)
     assert (mission["status"], mission["tries"]) == ("queued", 0), "drained: not counted as a try"
     serving.cancel(deaf)
+    figures("lane that never returns, drained", tried=1, note="queued again, not counted as a try")
 
 
-def test_a_lane_that_floods_its_log_fills_no_disk_and_stops_nobody(serving: Product, worker: Process) -> None:
+def test_a_lane_that_floods_its_log_fills_no_disk_and_stops_nobody(
+    serving: Product, worker: Process, figures: Figures
+) -> None:
     flood = serving.dispatch(ROGUE, mission_type="flood")
     assert others_complete(serving)
     assert serving.finished(flood, within=60)["status"] == "completed"
     assert (serving.workspace(flood) / "run.log").stat().st_size <= LOG_LIMIT + 65_536
     assert worker.code is None
+    figures("lane that floods its log", tried=1, note=f"the log stays below {LOG_LIMIT >> 20} MiB")
 
 
 def test_a_lane_that_leaks_threads_does_not_keep_its_worker_from_working_nor_from_leaving(
-    serving: Product, worker: Process
+    serving: Product, worker: Process, figures: Figures
 ) -> None:
     for _ in range(3):
         assert serving.finished(serving.dispatch(ROGUE, mission_type="leak"))["status"] == "completed"
     assert others_complete(serving)
     assert len(list(Path(f"/proc/{worker.pid}/task").iterdir())) > 300
     assert worker.end() == 0
+    figures("lane that leaks threads", tried=3, note="over 300 threads; the worker works on, and leaves")
 
 
-def test_a_lane_that_takes_all_memory_fails_alone(serving: Product, worker: Process) -> None:
+def test_a_lane_that_takes_all_memory_fails_alone(serving: Product, worker: Process, figures: Figures) -> None:
     hoard = serving.dispatch(ROGUE, mission_type="hoard")
     assert others_complete(serving)
 
@@ -105,6 +111,7 @@ def test_a_lane_that_takes_all_memory_fails_alone(serving: Product, worker: Proc
     assert (mission["status"], mission["failure_mode"]) == ("failed", "lane_error")
     assert "MemoryError" in mission["summary"]
     assert worker.code is None
+    figures("out of memory", tried=1, note="failed as lane_error; its worker works on")
 
 
 def test_a_lane_that_holds_the_interpreter_lock_loses_its_lease_and_the_other_worker_goes_on(
@@ -168,7 +175,7 @@ BOMB: Sequence[str] = (
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else whose processes alone are counted")
-def test_a_fork_bomb_is_ended_to_the_last_process(serving: Product, worker: Process) -> None:
+def test_a_fork_bomb_is_ended_to_the_last_process(serving: Product, worker: Process, figures: Figures) -> None:
     with Kin(serving) as kin:
         mission_id = serving.dispatch(ROGUE, mission_type="run", constraints={"argv": BOMB})
         wait_until(lambda: len(bombs(kin)) > AT_MOST // 2, within=20, why="it has forked")
@@ -179,6 +186,7 @@ def test_a_fork_bomb_is_ended_to_the_last_process(serving: Product, worker: Proc
 
         assert bombs(kin) == []
         assert worker.code is None
+    figures("fork bomb", tried=1, orphaned=len(bombs(kin)), note=f"{AT_MOST} processes at most")
 
 
 def bombs(kin: Kin) -> list[int]:

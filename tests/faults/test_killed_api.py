@@ -11,6 +11,7 @@ from threading import Event, Lock
 import httpx2
 import pytest
 
+from tests.faults.audit import Found, Reader, check_reader
 from tests.figures import Figures, Rounds
 from tests.product import GENERAL, OPS, Product
 from tests.waiting import wait_until
@@ -99,6 +100,28 @@ def test_every_acknowledged_dispatch_survives_the_death_of_the_api_and_every_key
     check_ledger(product, acknowledged + unanswered)
     note = f"{acknowledged} dispatches acknowledged; {unanswered} without an answer, asked again by key"
     figures("SIGKILL of the API during dispatches", tried=times, note=note)
+
+
+def test_a_reader_of_events_whose_api_is_killed_resumes_without_gap_or_repeat(
+    product: Product, rounds: Rounds, figures: Figures
+) -> None:
+    times, reader, found = rounds(ci=2, soak=200), Reader(product), Found()
+    api = product.serve()
+    with reader.reading():
+        for number in range(times):
+            callers = Callers(product, f"streamed-{number}")
+            with callers.at_work():
+                wait_until(callers.are_answered, within=60, why="dispatches go through")
+                before = len(reader.seqs)
+                wait_until(lambda: len(reader.seqs) > before, within=30, why="the reader is at it")  # noqa: B023  # it is run here
+                api.kill()
+            api = product.serve()
+        newest = product.rows("SELECT max(seq) FROM vp_events")[0][0]
+        wait_until(lambda: reader.wait_for(newest), within=60, why="the reader has every event")
+    api.end()
+    check_reader(product, reader, found)
+    note = f"{newest} events; the reader resumed {reader.breaks} times"
+    figures("API killed while it streams", tried=times, note=note, **found.counts())
 
 
 def check_ledger(product: Product, missions: int) -> None:

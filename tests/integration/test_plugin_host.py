@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.figures import Figures
 from tests.waiting import wait_until
 from ua_vp import events, host
 from ua_vp.errors import ConfigurationError, CredentialError, LaneUnavailableError
@@ -148,7 +149,7 @@ def verdicts(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_plugin_that_misbehaves_is_degraded_and_named_with_the_remedy(
-    verdicts: dict[str, Verdict], name: str
+    verdicts: dict[str, Verdict], name: str, figures: Figures
 ) -> None:
     _, detail, remedy = BAD[name]
     verdict = verdicts[name]
@@ -157,6 +158,7 @@ def test_a_plugin_that_misbehaves_is_degraded_and_named_with_the_remedy(
     assert remedy in (verdict.remedy or "")
     assert len(verdict.detail.splitlines()) <= 2
     assert (verdict.distribution, verdict.version, verdict.manifests) == (f"dist-{name}", "1.5", ())
+    figures("plugin that misbehaves when probed", tried=1, note=name)
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -201,7 +203,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_plugin_that_hangs_is_ended_and_its_line_named(site: Path, tmp_path: Path) -> None:
+def test_a_plugin_that_hangs_is_ended_and_its_line_named(site: Path, tmp_path: Path, figures: Figures) -> None:
     pids = tmp_path / "pids"
     code = f"import subprocess\nopen({str(pids)!r}, 'w').write(str(subprocess.Popen(['sleep', '1000']).pid))\nwhile True: pass\n"
     install(site, "hangs", code, module="plugin_hangs")
@@ -211,6 +213,7 @@ def test_a_plugin_that_hangs_is_ended_and_its_line_named(site: Path, tmp_path: P
     assert "probe_seconds" in (found["hangs"].remedy or "")
     assert found["patient"].ok
     wait_until(lambda: gone(int(pids.read_text())), within=5, why="a hanging plugin's processes end with its probe")
+    figures("plugin that hangs at import", tried=1, orphaned=0 if gone(int(pids.read_text())) else 1)
 
 
 def test_a_stubborn_plugin_is_ended_too(site: Path, tmp_path: Path) -> None:
@@ -323,10 +326,11 @@ def test_a_lane_that_the_probe_found_degraded_is_not_imported(site: Path, tmp_pa
         host.load_lane(settings(tmp_path, "trap"), "vp.trap.primary", verdicts=[verdict])
 
 
-def test_exit_in_a_plugin_does_not_end_the_worker(site: Path, tmp_path: Path) -> None:
+def test_exit_in_a_plugin_does_not_end_the_worker(site: Path, tmp_path: Path, figures: Figures) -> None:
     install(site, "leaver", "exit(3)", module="plugin_leaver")
     with pytest.raises(LaneUnavailableError, match=r"the plugin called exit\(3\)"):
         host.load_lane(settings(tmp_path, "leaver"), "vp.leaver.primary")
+    figures("plugin that calls exit in its worker", tried=1)
 
 
 HOOKS = """

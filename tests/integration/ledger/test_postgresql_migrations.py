@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import sqlalchemy
 
+from tests.figures import Figures
 from tests.integration.ledger.places import Place, Worker, cancelled, dispatched, read
 from tests.integration.ledger.test_sqlite_migrations import SECOND
 from tests.postgres import Cluster
@@ -68,7 +69,7 @@ def test_many_at_once_make_one_ledger(place: Place) -> None:
     assert len({identity.ledger_id for identity in opened}) == 1
 
 
-def test_killed_at_any_statement_it_leaves_nothing_or_everything(place: Place) -> None:
+def test_killed_at_any_statement_it_leaves_nothing_or_everything(place: Place, figures: Figures) -> None:
     place.open()
     place.close()
     everything, kills = schema(place), 0
@@ -82,8 +83,8 @@ def test_killed_at_any_statement_it_leaves_nothing_or_everything(place: Place) -
         assert dispatched(place.open()).status is Status.QUEUED
         place.close()
         assert schema(place) == everything
-    print(f"figure: making a ledger on PostgreSQL, killed at every sixth statement: {kills} kills, all or nothing")
     assert kills > 5
+    figures("migration killed at a statement, PostgreSQL", tried=kills, note="at every sixth; nothing or everything")
 
 
 def killed_at(place: Place, number: int) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.figures import Figures
 from tests.integration.ledger.places import START, Place, Worker, dispatched, read
 from ua_vp.ledger import Ledger, tables, verify_rows
 from ua_vp.ledger.tables import STAMPS
@@ -151,7 +152,7 @@ def test_an_ended_mission_takes_every_stamp_and_keeps_its_hash(
 
 
 @pytest.mark.parametrize("covered", ["row_hash", "final_hash"])
-def test_a_flipped_bit_is_found(place: Place, worker: Workers, covered: str) -> None:
+def test_a_flipped_bit_is_found(place: Place, worker: Workers, covered: str, figures: Figures) -> None:
     word = "needle-in-the-objective" if covered == "row_hash" else "needle-in-the-summary"
     ledger = place.opened[0]
     mission_id = dispatched(ledger, objective="needle-in-the-objective").mission_id
@@ -166,3 +167,4 @@ def test_a_flipped_bit_is_found(place: Place, worker: Workers, covered: str) -> 
     found = place.open().read(verify_rows)
     assert covered in {fault.hash_name for fault in found}
     assert {fault.mission_id for fault in found} == {mission_id}
+    figures("flipped bit in the ledger's file", tried=1, note=f"found by {covered}")

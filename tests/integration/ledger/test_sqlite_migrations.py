@@ -14,6 +14,7 @@ import sqlalchemy
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from tests.figures import Figures
 from tests.integration.ledger import forked_openings
 from tests.integration.ledger.places import Place, Worker, cancelled, dispatched, read
 from ua_vp.errors import ConfigurationError
@@ -74,7 +75,7 @@ def test_the_list_of_revisions_is_that_of_the_folder() -> None:
 
 
 def test_killed_at_any_statement_it_leaves_nothing_or_everything(
-    place: Place, tmp_path: Path, repository: Path
+    place: Place, tmp_path: Path, repository: Path, figures: Figures
 ) -> None:
     place.open()
     place.close()
@@ -89,6 +90,7 @@ def test_killed_at_any_statement_it_leaves_nothing_or_everything(
         assert dispatched(again.open()).status is Status.QUEUED
         again.close()
         assert schema(path) == whole
+    figures("migration killed at a statement, SQLite", tried=kills, note="nothing or everything")
 
 
 def test_many_at_once_make_one_ledger(tmp_path: Path, repository: Path) -> None:
@@ -121,7 +123,7 @@ def test_a_newer_ledger_that_still_takes_this_release_is_used_as_it_is(place: Pl
     dispatched(ledger)
 
 
-def test_a_ledger_that_needs_a_newer_release_is_refused_in_plain_words(place: Place) -> None:
+def test_a_ledger_that_needs_a_newer_release_is_refused_in_plain_words(place: Place, figures: Figures) -> None:
     place.open()
     place.close()
     newer(place.path, "9998")
@@ -129,6 +131,7 @@ def test_a_ledger_that_needs_a_newer_release_is_refused_in_plain_words(place: Pl
     with pytest.raises(ConfigurationError, match=r"9998.*install a newer ua-vp"):
         place.open()
     assert schema(place.path) == before
+    figures("ledger that needs a newer release", tried=1, note="refused, unchanged")
 
 
 def test_a_migration_keeps_rows_and_refusals_and_the_release_before_goes_on(
