@@ -17,7 +17,7 @@ from ua_vp.mission import Actor, Attempt, Claim, JsonObject, Mission, NewMission
 from ua_vp.ports import MICROS, Ports
 from ua_vp.runtime import real_ports
 from ua_vp.runtime.scheduler import RealTimers
-from ua_vp.runtime.threads import RealThreads
+from ua_vp.runtime.threads import RealThreads, end_process
 from ua_vp.worker import Assignment, Worker
 from ua_vp.workspace import Workspace
 
@@ -51,6 +51,13 @@ class Bench:
     ledger: Ledger
     ports: Ports
     timers: list[RealTimers] = field(default_factory=list)
+    over: bool = False
+    """Whether the test is: what a failing test left running may then meet a closed ledger."""
+
+    def failed(self, name: str, error: BaseException) -> None:
+        """A thread failed: the process ends, but not if that would hide what the test itself has to say."""
+        if not self.over:
+            end_process(name, error)
 
     def dispatch(
         self,
@@ -109,7 +116,7 @@ class Bench:
         notify: Callable[[Event], None] | None = None,
         **changes: object,
     ) -> Worker:
-        timers = RealTimers(self.ports.clock, RealThreads())
+        timers = RealTimers(self.ports.clock, RealThreads(self.failed))
         self.timers.append(timers)
         return Worker(self.site(do, **changes), self.ledger, self.ports, timers, notify=notify)
 
@@ -170,8 +177,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     ports = real_ports(os.environ)
     ledger = open_ledger(tmp_path / "vp_state.db", ports=ports)
     made = Bench(root=tmp_path / "AGENT_RUN_WORKSPACES", ledger=ledger, ports=ports)
+    made.ports = replace(ports, threads=RealThreads(made.failed))
     announce(made)
     yield made
+    made.over = True
     for timers in made.timers:
         timers.close()
     ledger.close()
