@@ -86,6 +86,12 @@ class InvalidStateError(VpError):
     code = "invalid_state"
 
 
+class RetryLimitError(VpError):
+    """The mission, with those that it repeats, has been repeated as often as a mission may be."""
+
+    code = "retry_limit"
+
+
 class PreconditionFailedError(VpError):
     """A condition in the request (`If-Match`) does not hold."""
 

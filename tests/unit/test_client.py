@@ -50,7 +50,7 @@ def test_a_refusal_is_the_error_of_its_code_in_its_own_words(kind: type[VpError]
 def test_every_code_of_the_api_has_its_class() -> None:
     from ua_vp.ops.problems import STATUS
 
-    without_class = {"internal_error", "route_mismatch", "turn_closed", "retry_limit"}
+    without_class = {"internal_error", "route_mismatch", "turn_closed"}
     assert {kind.code for kind in CLASSES} == STATUS.keys() - without_class
 
 

@@ -33,6 +33,9 @@ COMMANDS = (
     ("logs", "logs:logs", "Print a mission's log."),
     ("events", "events:events", "Print events in the order in which they happened."),
     ("cancel", "missions:cancel", "Cancel a mission."),
+    ("retry", "operate:retry", "Do an ended mission again, as a new one."),
+    ("requeue", "operate:requeue", "Take a running mission from its worker and queue it again."),
+    ("fail", "operate:fail", "End a running mission as failed."),
     ("workers", "lanes:workers", "List workers and whether they are alive."),
     ("doctor", "doctor:doctor", "Look for faults, with or without a running API, and say how to mend them."),
     ("version", "version:version", "Print which code this is."),
@@ -48,7 +51,16 @@ GROUPS = (
             ("verify", "artifacts:verify", "Compare every artifact with the receipt, and the receipt with the ledger."),
         ),
     ),
-    ("lanes", "The lanes that take missions.", (("ls", "lanes:ls", "List lanes and what each takes."),)),
+    (
+        "lanes",
+        "The lanes that take missions.",
+        (
+            ("ls", "lanes:ls", "List lanes and what each takes."),
+            ("pause", "lanes:pause", "Have a lane's workers claim nothing for a while."),
+            ("resume", "lanes:resume", "Have a lane's workers claim again."),
+            ("drain", "lanes:drain", "Have a lane's workers claim nothing more."),
+        ),
+    ),
 )
 
 

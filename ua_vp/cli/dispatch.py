@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 from cyclopts import Parameter, validators
@@ -18,6 +18,8 @@ from ua_vp.client import Client
 from ua_vp.errors import FieldFault, NotFoundError, ValidationError
 from ua_vp.mission import PRIORITY_BOUND
 from ua_vp.wire import DispatchAnswer, DispatchRequest, InputRequest, LaneView, NotPlainError, parse_plain
+
+M = TypeVar("M", bound=pydantic.BaseModel)
 
 Priority = Annotated[int | None, Parameter(validator=validators.Number(gte=-PRIORITY_BOUND, lte=PRIORITY_BOUND))]
 
@@ -52,11 +54,11 @@ def dispatch(
     """
     # A key of our own, so that a lost answer can be asked for again.
     fields: dict[str, Any] = {"idempotency_key": key or f"cli:{uuid.uuid4().hex}", "priority": priority}
-    fields |= {"mission_type": mission_type, "constraints": _constraints(constraints)}
+    fields |= {"mission_type": mission_type, "constraints": constraints_of(constraints)}
     with console.client() as client:
         to = lanes.resolve(client, lane)
         fields |= {"vp_id": to.vp_id, "objective": _objective(objective, to, mission_type, console)}
-        answer = client.dispatch(_request(fields | {"inputs": _upload(client, inputs) or None}))
+        answer = client.dispatch(checked(DispatchRequest, fields | {"inputs": _upload(client, inputs) or None}))
         if wait or timeout is not None:
             _say_taken(answer, console)
             ids, also = (answer.mission.mission_id,), {"replayed": answer.replayed}
@@ -98,7 +100,12 @@ def _objective(given: str | None, lane: LaneView, mission_type: str | None, cons
     return kind.description
 
 
-def _constraints(given: str | None) -> dict[str, Any] | None:
+def constraints_of(given: str | None) -> dict[str, Any] | None:
+    """What `--constraints` gives: a JSON object, or the file that holds one.
+
+    Raises:
+        ValidationError: it is none, or the file cannot be read.
+    """
     if given is None:
         return None
     source = given
@@ -131,9 +138,14 @@ def _upload(client: Client, inputs: Sequence[str]) -> list[InputRequest]:
     return uploaded
 
 
-def _request(fields: dict[str, Any]) -> DispatchRequest:
+def checked(model: type[M], fields: dict[str, Any]) -> M:
+    """The request with those of `fields` that are not None.
+
+    Raises:
+        ValidationError: they break its rules; the text says which.
+    """
     try:
-        return DispatchRequest.model_validate({name: value for name, value in fields.items() if value is not None})
+        return model.model_validate({name: value for name, value in fields.items() if value is not None})
     except pydantic.ValidationError as error:
         faults = [
             FieldFault(pointer="#/" + "/".join(map(str, fault["loc"])), detail=fault["msg"]) for fault in error.errors()

@@ -1,15 +1,15 @@
-"""`ua-vp lanes ls` and `ua-vp workers`, and how every command finds the lane that is meant."""
+"""`ua-vp lanes …` and `ua-vp workers`, and how every command finds the lane that is meant."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from ua_vp.cli import tables, text, words
-from ua_vp.cli.console import AsJson, Here
+from ua_vp.cli.console import AsJson, Console, Here
 from ua_vp.cli.exits import Exit
 from ua_vp.client import Client
 from ua_vp.errors import NotFoundError
@@ -41,6 +41,47 @@ def ls(*, as_json: AsJson = False, console: Here) -> int:
         console.data(line)
     for line in notes(answer):
         console.data(text.line(line))
+    return Exit.DONE
+
+
+def pause(lane: str, /, *, as_json: AsJson = False, console: Here) -> int:
+    """Have a lane's workers claim nothing for a while; what they run goes on, and dispatches are still taken.
+
+    Args:
+        lane: The lane's id, name or alias.
+    """
+    return _steer(lane, "pause", as_json=as_json, console=console)
+
+
+def resume(lane: str, /, *, as_json: AsJson = False, console: Here) -> int:
+    """Have a lane's workers claim again, after a pause or a drain.
+
+    Args:
+        lane: The lane's id, name or alias.
+    """
+    return _steer(lane, "resume", as_json=as_json, console=console)
+
+
+def drain(lane: str, /, *, as_json: AsJson = False, console: Here) -> int:
+    """Have a lane's workers claim nothing more, so that it runs empty: before it is moved or taken out.
+
+    Args:
+        lane: The lane's id, name or alias.
+    """
+    return _steer(lane, "drain", as_json=as_json, console=console)
+
+
+def _steer(wanted: str, verb: Literal["pause", "resume", "drain"], *, as_json: bool, console: Console) -> int:
+    with console.client() as client:
+        lane = client.steer_lane(resolve(client, wanted).vp_id, verb)
+    if as_json:
+        console.json({"lane": lane.model_dump(mode="json")})
+        return Exit.DONE
+    console.data(f"{text.line(lane.vp_id)}  {state(lane)}")
+    if verb != "resume":
+        console.say(
+            f"{lane.depth.running} running, {lane.depth.queued} queued; ua-vp lanes resume {lane.vp_id} ends it"
+        )
     return Exit.DONE
 
 

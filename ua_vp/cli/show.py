@@ -109,6 +109,8 @@ def next_commands(mission: MissionView) -> Iterator[str]:
         yield f"ua-vp artifacts pull {own}"
         yield f"ua-vp artifacts verify {own}"
         yield f"ua-vp logs {own}"
+        if "retry" in mission.actions and mission.status != "completed":
+            yield f"ua-vp retry {own}"
         return
     if mission.status == "running":
         yield f"ua-vp logs {own} -f"
@@ -118,3 +120,7 @@ def next_commands(mission: MissionView) -> Iterator[str]:
     yield f"ua-vp wait {own}"
     if "cancel" in mission.actions:
         yield f"ua-vp cancel {own}"
+    if "requeue" in mission.actions:
+        yield f"ua-vp requeue {own} --reason WHY"
+    if "fail" in mission.actions:
+        yield f"ua-vp fail {own} --reason WHY"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx2
@@ -31,12 +31,18 @@ from ua_vp.wire import (
     DispatchRequest,
     EventPage,
     EventView,
+    LaneAnswer,
     LanesAnswer,
+    LaneView,
     MetricsView,
+    MissionAnswer,
     MissionDetail,
     MissionPage,
     MissionView,
     ReadyzAnswer,
+    ReasonRequest,
+    RetryChanges,
+    RetryRequest,
     SessionsAnswer,
     SessionView,
     VersionView,
@@ -53,17 +59,6 @@ DISPATCH_PATIENCE = 10.0
 IDLE = 30.0
 """Seconds without a byte of a file after which it is given up."""
 ANYTHING = {"Accept": "*/*"}
-
-
-class Uploaded(pydantic.BaseModel):
-    """A file that the API keeps for missions."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
-
-    input_id: str
-    name: str
-    bytes: int
-    sha256: str
 
 
 class Client:
@@ -173,12 +168,31 @@ class Client:
         request = CancelRequest(reason=reason) if reason is not None else None
         return self._ask(CancelAnswer, "POST", _of(mission_id, "cancel"), body=request)
 
-    def upload(self, name: str, content: bytes) -> Uploaded:
+    def retry(self, mission_id: str, changes: RetryChanges | None = None, *, key: str | None = None) -> MissionView:
+        """Do an ended mission again, as a new one; with a key it is asked again if the answer got lost, done once."""
+        return self._ask(
+            MissionAnswer,
+            "POST",
+            _of(mission_id, "retry"),
+            body=RetryRequest(changes=changes) if changes is not None else None,
+            headers={"Idempotency-Key": key} if key is not None else None,
+            again_for=DISPATCH_PATIENCE if key is not None else 0.0,
+        ).mission
+
+    def requeue(self, mission_id: str, *, reason: str) -> MissionView:
+        """Take a running mission from its worker and queue it again; it does not count as a try."""
+        return self._ask(MissionAnswer, "POST", _of(mission_id, "requeue"), body=ReasonRequest(reason=reason)).mission
+
+    def fail(self, mission_id: str, *, reason: str) -> MissionView:
+        """End a running mission as failed, with failure mode `operator`."""
+        return self._ask(MissionAnswer, "POST", _of(mission_id, "fail"), body=ReasonRequest(reason=reason)).mission
+
+    def upload(self, name: str, content: bytes) -> files.Uploaded:
         """Hand over a file that a mission's `inputs` can name."""
         sent = {"Content-Type": "application/octet-stream", "Accept": "application/json"}
         path = f"{ROOT}/inputs"
         response = self._transport.call("POST", path, params={"name": name}, content=content, headers=sent)
-        return self._transport.parse(Uploaded, response)
+        return self._transport.parse(files.Uploaded, response)
 
     def _hold(self, mission_id: str, seconds: int) -> WaitAnswer:
         return self._ask(
@@ -308,6 +322,10 @@ class Client:
     def lanes(self) -> LanesAnswer:
         """Every lane and every installed plugin, degraded ones included."""
         return self._get(LanesAnswer, f"{ROOT}/lanes")
+
+    def steer_lane(self, vp_id: str, verb: Literal["pause", "resume", "drain"]) -> LaneView:
+        """Keep the lane's workers from claiming, for a while (`pause`) or for good (`drain`), or let them (`resume`)."""
+        return self._ask(LaneAnswer, "POST", f"{ROOT}/lanes/{quote(vp_id, safe='')}/{verb}").lane
 
     def sessions(self) -> list[SessionView]:
         """Worker sessions."""

@@ -1,4 +1,4 @@
-"""Artifacts onto this machine: whole, with the listed hash, inside the folder that was asked for."""
+"""Files: onto this machine whole, with the listed hash, inside the folder that was asked for; and what was uploaded."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+import pydantic
+
 from ua_vp.errors import DifferenceError, WorkspaceError
 from ua_vp.wire import ArtifactView
+
+
+class Uploaded(pydantic.BaseModel):
+    """A file that the API keeps for missions."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
+
+    input_id: str
+    name: str
+    bytes: int
+    sha256: str
 
 
 def target_of(artifact: ArtifactView, folder: Path) -> Path:

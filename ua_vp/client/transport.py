@@ -32,6 +32,7 @@ CLASSES: tuple[type[VpError], ...] = (
     errors.IdempotencyConflictError,
     errors.AlreadyTerminalError,
     errors.InvalidStateError,
+    errors.RetryLimitError,
     errors.PreconditionFailedError,
     errors.TooLargeError,
     errors.UnsupportedMediaTypeError,

@@ -48,15 +48,15 @@ def dispatch(asking: Asking, body: Mapping[str, Any], *, header_key: str | None)
     caller = asking.caller
     _check_bounds(caller, body)
     request = validated(DispatchRequest, body)
-    key = _one_key(request.idempotency_key, header_key)
+    key = one_key(request.idempotency_key, header_key)
     source = _source(caller, request)
     _refuse_not_built(request)
     if request.turn_id is not None:
         raise NotFoundError(f"no turn {request.turn_id!r}")
-    new = _new_mission(asking, request, key=key, source=source)
-    if key is not None and (before := _replay(asking, new, key)) is not None:
+    new = new_mission(asking, request, key=key, source=source)
+    if key is not None and (before := replay(asking, new, key)) is not None:
         return before
-    _check_lane(asking, new)
+    check_lane(asking, new)
     return _write(asking, new)
 
 
@@ -69,7 +69,8 @@ def _check_bounds(caller: Caller, body: Mapping[str, Any]) -> None:
         raise NotFoundError(f"no source session {source[:100]!r}")
 
 
-def _one_key(in_body: str | None, in_header: str | None) -> str | None:
+def one_key(in_body: str | None, in_header: str | None) -> str | None:
+    """The idempotency key, wherever it was given; it obeys the field's rules."""
     if in_header is not None:
         # The header obeys the field's rules.
         in_header = validated(
@@ -100,7 +101,8 @@ def _refuse_not_built(request: DispatchRequest) -> None:
         raise refuse("#/continues", "this server cannot continue missions yet; leave it out")
 
 
-def _new_mission(asking: Asking, request: DispatchRequest, *, key: str | None, source: str | None) -> NewMission:
+def new_mission(asking: Asking, request: DispatchRequest, *, key: str | None, source: str | None) -> NewMission:
+    """What is to be written; it has its id."""
     budget = request.budget
     return NewMission(
         mission_id=f"vp-mission-{asking.ids.uuid7()}",
@@ -129,17 +131,17 @@ def _new_mission(asking: Asking, request: DispatchRequest, *, key: str | None, s
     )
 
 
-def _replay(asking: Asking, new: NewMission, key: str) -> Dispatched | None:
+def replay(asking: Asking, new: NewMission, key: str) -> Dispatched | None:
     """The mission that the key brought before, whatever state its lane is in by now."""
     before = asking.ledger.read(lambda tx: missions.find_by_key(tx, new.vp_id, key))
     if before is None:
         return None
     if before.fingerprint != new.fingerprint() or not asking.caller.sees(before.mission):
-        raise _conflict(asking.caller, before.mission)
+        raise conflict(asking.caller, before.mission)
     return Dispatched(mission=before.mission, replayed=True)
 
 
-def _conflict(caller: Caller, mission: Mission | None) -> IdempotencyConflictError:
+def conflict(caller: Caller, mission: Mission | None) -> IdempotencyConflictError:
     """The refusal; it names the mission only to who may see it."""
     text = "this idempotency key was used before in this lane, for another request"
     if mission is None or not caller.sees(mission):
@@ -150,7 +152,12 @@ def _conflict(caller: Caller, mission: Mission | None) -> IdempotencyConflictErr
     )
 
 
-def _check_lane(asking: Asking, new: NewMission) -> None:
+def check_lane(asking: Asking, new: NewMission) -> None:
+    """Whether the lane is there and takes such a mission now.
+
+    Raises:
+        NotFoundError, LaneUnavailableError, ValidationError, GuardrailViolationError: it does not.
+    """
     manifest = asking.ledger.read(lambda tx: _manifest(tx, asking.caller, new.vp_id))
     kind = check_available(manifest, new.mission_type)
     check_budget(manifest.info, new.budget)
@@ -178,7 +185,7 @@ def _write(asking: Asking, new: NewMission) -> Dispatched:
     written = asking.ledger.run(step)
     if isinstance(written, KeyConflict):
         other = written.mission_id
-        raise _conflict(asking.caller, asking.ledger.read(lambda tx: missions.get_mission(tx, other)))
+        raise conflict(asking.caller, asking.ledger.read(lambda tx: missions.get_mission(tx, other)))
     if not asking.caller.sees(written.mission):
-        raise _conflict(asking.caller, None)
+        raise conflict(asking.caller, None)
     return Dispatched(mission=written.mission, replayed=written.replayed)

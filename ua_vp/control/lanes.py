@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ua_vp import wire
 from ua_vp.control.asking import Asking
+from ua_vp.control.constraints import no_lane
 from ua_vp.ledger import LaneRecord, PluginRecord, Transaction, lanes, missions
 from ua_vp.mission import lane_name, vp_id_of
 from ua_vp.wire import to_iso
@@ -30,6 +31,28 @@ def list_lanes(asking: Asking) -> wire.LanesAnswer:
         )
 
     return asking.ledger.read(step)
+
+
+def steer(asking: Asking, vp_id: str, *, paused: bool | None = None, draining: bool | None = None) -> wire.LaneView:
+    """Set the switches by which an operator keeps workers from claiming (None: leave it as it is).
+
+    Raises:
+        NotFoundError: no such lane within the caller's bounds.
+        LedgerBusyError, LedgerGoneError, DiskFullError, OutcomeUnknownError: as of the ledger.
+    """
+    now, actor = asking.clock.now(), asking.caller.actor
+
+    def step(tx: Transaction) -> wire.LaneView | None:
+        record = lanes.steer_lane(tx, vp_id, paused=paused, draining=draining, now=now, actor=actor)
+        if record is None:
+            return None
+        counts = missions.counts(tx, None)
+        return _lane(record, counts.queued, counts.running)
+
+    lane = asking.ledger.run(step) if asking.caller.sees_lane(vp_id) else None
+    if lane is None:
+        raise no_lane(vp_id, [known.vp_id for known in list_lanes(asking).lanes])
+    return lane
 
 
 def _lane(record: LaneRecord, queued: Mapping[str, int], running: Mapping[str, int]) -> wire.LaneView:

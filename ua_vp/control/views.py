@@ -12,7 +12,7 @@ from ua_vp.mission import Action, Artifact, Attempt, Mission, QueuedReason, Requ
 from ua_vp.ports import MICROS
 from ua_vp.wire import to_iso
 
-BUILT = frozenset({Action.CANCEL})
+BUILT = frozenset({Action.CANCEL, Action.RETRY, Action.REQUEUE, Action.FAIL})
 """Actions that the API takes; the others of `Mission.actions` are shown once their calls are there."""
 NEXT_CHECK_SECONDS = 5.0
 

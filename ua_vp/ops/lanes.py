@@ -18,6 +18,26 @@ def list_lanes(call: Call) -> Response:
     return answer(lanes.list_lanes(call.asking))
 
 
+def pause_lane(call: Call) -> Response:
+    """Workers claim nothing new; what they run goes on."""
+    return _steered(call, paused=True)
+
+
+def resume_lane(call: Call) -> Response:
+    """Workers claim again."""
+    return _steered(call, paused=False, draining=False)
+
+
+def drain_lane(call: Call) -> Response:
+    """Workers claim nothing new, until somebody resumes the lane: the way to its end, where a pause is a break."""
+    return _steered(call, draining=True)
+
+
+def _steered(call: Call, *, paused: bool | None = None, draining: bool | None = None) -> Response:
+    vp_id = call.request.path_params["vp_id"]
+    return answer(wire.LaneAnswer(lane=lanes.steer(call.asking, vp_id, paused=paused, draining=draining)))
+
+
 def list_sessions(call: Call) -> Response:
     """Worker sessions."""
     return answer(query.list_sessions(call.asking))
@@ -42,6 +62,22 @@ ROUTES = (
         endpoint=list_lanes,
         scope=Scope.MISSIONS_READ,
         answer=wire.LanesAnswer,
+    ),
+    *(
+        Route(
+            method="POST",
+            path=f"{ROOT}/lanes/{{vp_id}}/{verb}",
+            summary=summary,
+            endpoint=endpoint,
+            scope=Scope.LANES_CONTROL,
+            answer=wire.LaneAnswer,
+            codes=(errors.NotFoundError, errors.DiskFullError),
+        )
+        for verb, endpoint, summary in (
+            ("pause", pause_lane, "Have a lane's workers claim nothing for a while"),
+            ("resume", resume_lane, "Have a lane's workers claim again"),
+            ("drain", drain_lane, "Have a lane's workers claim nothing more"),
+        )
     ),
     Route(
         method="GET",

@@ -1,17 +1,20 @@
-"""Routes of missions: dispatch, list, get, wait, cancel, attempts."""
+"""Routes of missions: dispatch, list, get, wait, cancel, retry, requeue, fail, attempts."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
+from typing import TypeAlias
 
 from starlette.responses import Response
 
 from ua_vp import errors, wire
 from ua_vp.access import Scope
-from ua_vp.control import cancel, dispatch, query, views
+from ua_vp.control import cancel, dispatch, operate, query, views
 from ua_vp.control.asking import refuse
 from ua_vp.control.parsing import parse_object, validated
+from ua_vp.mission import Mission
 from ua_vp.ops.files import matches
 from ua_vp.ops.holding import hold
 from ua_vp.ops.parameters import MissionsQuery, WaitQuery
@@ -19,6 +22,8 @@ from ua_vp.ops.routes import Call, Route, answer, headers_of
 from ua_vp.wire import LONGEST_WAIT
 
 ROOT = "/api/v1/ops/vp"
+Operation: TypeAlias = Callable[..., Mission]
+"""Takes who asks, a mission's id and a reason; gives the mission as it is then."""
 _WAIT = re.compile(r"wait=(\d{1,9})")
 
 
@@ -42,10 +47,15 @@ async def dispatch_mission(call: Call) -> Response:
 
 
 def _dispatch(call: Call) -> dispatch.Dispatched:
+    return dispatch.dispatch(call.asking, parse_object(call.body), header_key=key_in_header(call))
+
+
+def key_in_header(call: Call) -> str | None:
+    """The idempotency key in the header, which may be given twice only if it is the same."""
     keys = set(headers_of(call.request, "idempotency-key"))
     if len(keys) > 1:
         raise refuse("#/idempotency_key", "the header Idempotency-Key is given twice, and differs")
-    return dispatch.dispatch(call.asking, parse_object(call.body), header_key=unquoted(keys.pop()) if keys else None)
+    return unquoted(keys.pop()) if keys else None
 
 
 def list_missions(call: Call) -> Response:
@@ -93,6 +103,33 @@ def cancel_mission(call: Call) -> Response:
     return answer(wire.CancelAnswer(mission=view, status="cancelled" if done.ended else "cancel_requested"), status=202)
 
 
+def retry_mission(call: Call) -> Response:
+    """Do an ended mission again, as a new one."""
+    taken = operate.retry(call.asking, call.mission_id, parse_object(call.body), header_key=key_in_header(call))
+    headers = {"Location": f"{ROOT}/missions/{taken.mission.mission_id}"}
+    if taken.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    body = wire.MissionAnswer(mission=query.show(call.asking, taken.mission))
+    return answer(body, status=200 if taken.replayed else 202, headers=headers)
+
+
+def requeue_mission(call: Call) -> Response:
+    """Take a running mission from its worker and put it back into the queue."""
+    return _operated(call, operate.requeue)
+
+
+def fail_mission(call: Call) -> Response:
+    """End a running mission as failed."""
+    return _operated(call, operate.fail)
+
+
+def _operated(call: Call, operation: Operation) -> Response:
+    query.find_mission(call.asking, call.mission_id)
+    reason = validated(wire.ReasonRequest, parse_object(call.body)).reason
+    mission = operation(call.asking, call.mission_id, reason=reason)
+    return answer(wire.MissionAnswer(mission=query.show(call.asking, mission)), status=202)
+
+
 def list_attempts(call: Call) -> Response:
     """The record of every attempt."""
     return answer(query.list_attempts(call.asking, call.mission_id))
@@ -123,6 +160,7 @@ def unquoted(key: str) -> str:
 
 _READ = Scope.MISSIONS_READ
 _FIND = (errors.NotFoundError,)
+_OPERATE = (*_FIND, errors.InvalidStateError, errors.DiskFullError)
 
 ROUTES = (
     Route(
@@ -191,6 +229,50 @@ ROUTES = (
         answer=wire.CancelAnswer,
         status=202,
         codes=(*_FIND, errors.AlreadyTerminalError, errors.DiskFullError),
+    ),
+    Route(
+        method="POST",
+        path=f"{ROOT}/missions/{{mission_id}}/retry",
+        summary="Do an ended mission again, as a new one",
+        endpoint=retry_mission,
+        scope=Scope.MISSIONS_CONTROL,
+        request=wire.RetryRequest,
+        body_needed=False,
+        answer=wire.MissionAnswer,
+        status=202,
+        also={200: "The key had brought this mission before (`Idempotent-Replayed: true`)"},
+        headers={"Idempotency-Key": "same key and same request: the same mission, once"},
+        codes=(
+            *_FIND,
+            errors.IdempotencyConflictError,
+            errors.InvalidStateError,
+            errors.RetryLimitError,
+            errors.LaneUnavailableError,
+            errors.GuardrailViolationError,
+            errors.DiskFullError,
+        ),
+    ),
+    Route(
+        method="POST",
+        path=f"{ROOT}/missions/{{mission_id}}/requeue",
+        summary="Take a running mission from its worker and queue it again",
+        endpoint=requeue_mission,
+        scope=Scope.MISSIONS_CONTROL,
+        request=wire.ReasonRequest,
+        answer=wire.MissionAnswer,
+        status=202,
+        codes=_OPERATE,
+    ),
+    Route(
+        method="POST",
+        path=f"{ROOT}/missions/{{mission_id}}/fail",
+        summary="End a running mission as failed",
+        endpoint=fail_mission,
+        scope=Scope.MISSIONS_CONTROL,
+        request=wire.ReasonRequest,
+        answer=wire.MissionAnswer,
+        status=202,
+        codes=_OPERATE,
     ),
     Route(
         method="GET",

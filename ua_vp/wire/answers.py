@@ -151,6 +151,12 @@ class CancelAnswer(Answer):
     status: str
 
 
+class MissionAnswer(Answer):
+    """The mission as it is after the call."""
+
+    mission: MissionView
+
+
 class MissionPage(Answer):
     """Missions, newest first."""
 
@@ -265,6 +271,12 @@ class PluginView(Answer):
     remedy: str | None = None
     vp_ids: list[str] = []
     probed_at: str
+
+
+class LaneAnswer(Answer):
+    """The lane as it is after the call."""
+
+    lane: LaneView
 
 
 class LanesAnswer(Answer):

@@ -108,6 +108,36 @@ class DispatchRequest(Request):
     continues: Name | None = Field(None, description="an earlier mission to build upon")
 
 
+class RetryChanges(Request):
+    """What is to be otherwise than in the mission that is repeated; what is left out, or null, is as it was."""
+
+    objective: Annotated[Text, Field(min_length=1, max_length=LONGEST_OBJECTIVE), AfterValidator(_has_words)] | None = (
+        Field(None, description="what is to be done")
+    )
+    mission_type: Name | None = Field(None, description="a type that the lane publishes")
+    constraints: Annotated[dict[str, Any], AfterValidator(_plain)] | None = Field(
+        None, description="all of them: they take the place of the old ones"
+    )
+    budget: BudgetRequest | None = Field(None, description="all limits: they take the place of the old ones")
+    priority: int | None = Field(None, ge=-PRIORITY_BOUND, le=PRIORITY_BOUND, description="lower runs sooner")
+    max_tries: int | None = Field(None, ge=1, le=20, description="how many attempts may be lost")
+    not_before: Instant | None = Field(None, description="ISO 8601 with zone; it is not started sooner")
+
+
+class RetryRequest(Request):
+    """Do an ended mission again, as a new one: `POST /missions/{id}/retry`; the body may be left out."""
+
+    changes: RetryChanges = Field(default_factory=RetryChanges, description="what is to be otherwise")
+
+
+class ReasonRequest(Request):
+    """Why an operator steps in: `POST /missions/{id}/requeue`, `/fail`."""
+
+    reason: Annotated[Text, Field(min_length=1, max_length=1000), AfterValidator(_has_words)] = Field(
+        description="kept with the mission's events, for whoever asks later"
+    )
+
+
 class CancelRequest(Request):
     """Why a mission is cancelled: `POST /missions/{id}/cancel`; the body may be left out."""
 

@@ -90,7 +90,7 @@ def test_what_is_handed_over_shows_once_it_is_published(api: Api) -> None:
     assert committed["artifacts_total"] == 3
     assert published["result_ref"] == worker.workspace(claim).result_ref
     assert (published["sync_state"], published["ready_at"]) == ("not_ready", None)
-    assert (ready["mission"]["sync_state"], ready["mission"]["actions"]) == ("ready", [])
+    assert (ready["mission"]["sync_state"], ready["mission"]["actions"]) == ("ready", ["retry"])
     assert ready["mission"]["updated_at"] >= ready["mission"]["ready_at"] >= ready["mission"]["completed_at"]
     assert next(artifact["path"] for artifact in ready["artifacts"]) == "work_products/summary.md"
     assert ready["events_total"] == len(ready["events"]) == 4
