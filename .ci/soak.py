@@ -1,6 +1,7 @@
 """Run the fault tests with as many rounds as promised, and keep what they counted for the reliability page.
 
-Figures of one commit add up over runs in `.soak/COMMIT.jsonl`. `--write` puts them into the page and runs nothing.
+Figures of one commit add up over runs in `.soak/COMMIT.jsonl`. `--write [COMMIT…]` puts those of this commit, and of others that
+are named, into the page and runs nothing.
 """
 
 import json
@@ -28,8 +29,8 @@ SECTIONS = {
 
 def main(arguments: list[str]) -> int:
     """Run the harnesses named before the first option, all without any; the options go to pytest."""
-    if arguments == ["--write"]:
-        return write()
+    if arguments[:1] == ["--write"]:
+        return write([*arguments[1:], commit()])
     options_start = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
     names, options = arguments[:options_start], arguments[options_start:]
     known = sorted(path.stem.removeprefix("test_") for path in FAULTS.glob("test_*.py"))
@@ -39,32 +40,35 @@ def main(arguments: list[str]) -> int:
     record = record_of(commit())
     files = [f"tests/faults/test_{name}.py" for name in names] or ["tests/faults", "tests/integration/ledger"]
     ran = subprocess.run(("pytest", *files, "--soak", "--record-figures", str(record), *options), cwd=ROOT, check=False)
-    print(table(record))
+    print(table([commit()]))
     return ran.returncode
 
 
-def write() -> int:
-    """Put the figures of this commit between the marks of the page."""
-    record = record_of(commit())
-    if not record.exists():
-        print(f"nothing was counted at {commit()}; run ./dev soak first", file=sys.stderr)
+def write(commits: list[str]) -> int:
+    """Put the figures of these commits between the marks of the page."""
+    missing = [revision for revision in commits if not record_of(revision).exists()]
+    if missing == commits or missing[:-1]:
+        print(f"nothing was counted at {', '.join(missing)}; run ./dev soak there first", file=sys.stderr)
         return 1
     page = PAGE.read_text(encoding="utf-8")
     head, rest = page.split(BEGIN)
     _, tail = rest.split(END)
-    PAGE.write_text(f"{head}{BEGIN}\n{table(record)}{END}{tail}", encoding="utf-8")
+    PAGE.write_text(
+        f"{head}{BEGIN}\n{table([one for one in commits if one not in missing])}{END}{tail}", encoding="utf-8"
+    )
     return 0
 
 
-def table(record: Path) -> str:
-    """The figures as a table, summed by fault and test."""
+def table(commits: list[str]) -> str:
+    """The figures of these commits as a table, summed by fault and test."""
     sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
-    for line in record.read_text(encoding="utf-8").splitlines() if record.exists() else ():
+    records = [record_of(revision) for revision in commits]
+    for line in "".join(record.read_text(encoding="utf-8") for record in records if record.exists()).splitlines():
         figure = json.loads(line)
         row = sums[figure["test"].partition("[")[0].removeprefix("tests/"), figure["fault"]]
         for count in COUNTS:
             row[count] += figure[count]
-    lines = [f"Counted at commit `{commit()}`.", "", f"| fault | {' | '.join(COUNTS)} | test |"]
+    lines = [f"Counted at {', '.join(f'`{one}`' for one in commits)}.", "", f"| fault | {' | '.join(COUNTS)} | test |"]
     lines.append(f"|---|{'---:|' * len(COUNTS)}---|")
     for section in SECTIONS:
         found = [(fault, test, counts) for (test, fault), counts in sorted(sums.items()) if section_of(test) == section]

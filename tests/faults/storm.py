@@ -56,9 +56,9 @@ class Blow:
     """From 0 to 1, among those of its kind."""
 
 
-def seed_of(variable: str) -> int:
+def seed_of(variable: str, *, below: int = 1_000_000) -> int:
     """The seed that the variable holds, or a new one; printed, so that a failure says how to repeat its plan."""
-    seed = int(os.environ.get(variable) or secrets.randbelow(1_000_000))
+    seed = int(os.environ.get(variable) or secrets.randbelow(below))
     print(f"{variable}={seed}")
     return seed
 
