@@ -69,3 +69,23 @@ def test_a_paused_lane_says_so_and_goes_on_when_it_is_resumed(product: Product) 
     assert product.run("lanes", "resume", "general").out.split() == [GENERAL, "available"]
     assert product.finished(mission_id)["status"] == "completed"
     assert "did you mean" in product.run("lanes", "pause", "genral", code=4).err
+
+
+def test_a_token_made_at_the_command_line_lets_in_until_it_is_revoked(product: Product) -> None:
+    product.serve()
+    mission_id = product.shell("true")
+
+    made = product.run("token", "create", "--scope", "missions:read", "--lane", "general", "--expires", "30d")
+
+    (secret,) = made.out.split()
+    token_id = made.err.split()[0]
+    assert product.run("show", mission_id, UA_VP_TOKEN=secret).out.startswith(mission_id)
+    product.run("cancel", mission_id, code=6, UA_VP_TOKEN=secret)
+    product.run("token", "ls", code=6, UA_VP_TOKEN=secret)
+    assert token_id in product.run("token", "ls").out
+    assert product.run("token", "revoke", token_id).out.split() == [token_id, "revoked"]
+    product.run("show", mission_id, code=6, UA_VP_TOKEN=secret)
+    wrong = product.run("token", "create", "--scope", "missions:raed", code=2)
+    assert "there is no scope 'missions:raed'" in wrong.err
+    assert "write 30d" in product.run("token", "create", "--scope", "missions:read", "--expires", "soon", code=2).err
+    assert secret not in product.run("token", "ls", "--json").out

@@ -61,6 +61,15 @@ GROUPS = (
             ("drain", "lanes:drain", "Have a lane's workers claim nothing more."),
         ),
     ),
+    (
+        "token",
+        "Who may ask for what.",
+        (
+            ("create", "tokens:create", "Make a token, and print its secret this once."),
+            ("ls", "tokens:ls", "List tokens and when they were last used."),
+            ("revoke", "tokens:revoke", "Make a token invalid."),
+        ),
+    ),
 )
 
 

@@ -16,6 +16,7 @@ import ua_vp
 from ua_vp.client import files, logs, stream, verify
 from ua_vp.client.logs import LogPart
 from ua_vp.client.place import Place
+from ua_vp.client.tokens import Tokens
 from ua_vp.client.transport import Params, Transport
 from ua_vp.errors import ValidationError
 from ua_vp.ports import MICROS, Clock
@@ -74,6 +75,8 @@ class Client:
         self._transport = Transport(
             Place(url=url, token=token), clock=clock, user_agent=f"ua-vp-{face}/{ua_vp.__version__}"
         )
+        self.tokens = Tokens(self._ask)
+        """What can be done with tokens."""
 
     @property
     def url(self) -> str:

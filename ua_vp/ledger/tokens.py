@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, select
 
 from ua_vp.ledger.rows import text_of
 from ua_vp.ledger.tables import tokens
-from ua_vp.ledger.transaction import Transaction, insert_all
+from ua_vp.ledger.transaction import Row, Transaction, insert_all
 from ua_vp.ports import MICROS
 
 TOUCH_EVERY = 60 * MICROS
@@ -51,8 +51,32 @@ def add_token(tx: Transaction, token: Token, secret_sha256: str) -> None:
 def find_token(tx: Transaction, secret_sha256: str) -> Token | None:
     """The token with this secret; whether it expired or was revoked is the caller's to judge."""
     row = tx.first(BY_SECRET, secret_sha256=secret_sha256)
-    if row is None:
-        return None
+    return None if row is None else _token_of(row)
+
+
+def list_tokens(tx: Transaction) -> list[Token]:
+    """Every token that was ever made, newest first."""
+    return [_token_of(row) for row in tx.rows(ALL)]
+
+
+def revoke_token(tx: Transaction, token_id: str, now: int) -> Token | None:
+    """Make a token invalid for good; one that is already stays as it is. None if there is none."""
+    tx.run(REVOKE, token_id=token_id, new_revoked_at=now)
+    row = tx.first(BY_ID, token_id=token_id)
+    return None if row is None else _token_of(row)
+
+
+def any_token(tx: Transaction) -> bool:
+    """Whether any token was ever made."""
+    return tx.first(ANY) is not None
+
+
+def touch_token(tx: Transaction, token_id: str, now: int) -> None:
+    """Record its use, at most once a minute."""
+    tx.run(TOUCH, token_id=token_id, new_last_used_at=now, before=now - TOUCH_EVERY)
+
+
+def _token_of(row: Row) -> Token:
     return Token(
         token_id=row["token_id"],
         name=row["name"],
@@ -66,18 +90,15 @@ def find_token(tx: Transaction, secret_sha256: str) -> Token | None:
     )
 
 
-def any_token(tx: Transaction) -> bool:
-    """Whether any token was ever made."""
-    return tx.first(ANY) is not None
-
-
-def touch_token(tx: Transaction, token_id: str, now: int) -> None:
-    """Record its use, at most once a minute."""
-    tx.run(TOUCH, token_id=token_id, new_last_used_at=now, before=now - TOUCH_EVERY)
-
-
 INSERT = insert_all(tokens)
 BY_SECRET = select(tokens).where(tokens.c.secret_sha256 == bindparam("secret_sha256"))
+BY_ID = select(tokens).where(tokens.c.token_id == bindparam("token_id"))
+ALL = select(tokens).order_by(tokens.c.created_at.desc(), tokens.c.token_id.desc())
+REVOKE = (
+    tokens.update()
+    .where(tokens.c.token_id == bindparam("token_id"), tokens.c.revoked_at.is_(None))
+    .values(revoked_at=bindparam("new_revoked_at"))
+)
 ANY = select(tokens.c.token_id).limit(1)
 TOUCH = (
     tokens.update()

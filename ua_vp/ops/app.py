@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from ua_vp.access import LastUse, ensure_first_token
 from ua_vp.control.feed import Feed
 from ua_vp.errors import VpError
-from ua_vp.ops import artifacts, events, health, lanes, missions, openapi, problems
+from ua_vp.ops import artifacts, events, health, lanes, missions, openapi, problems, tokens
 from ua_vp.ops.boundary import Boundary
 from ua_vp.ops.parts import OpsParts, Running
 from ua_vp.ops.routes import Route, path_routes
@@ -27,6 +27,7 @@ ROUTES: tuple[Route, ...] = (
     *artifacts.ROUTES,
     *events.ROUTES,
     *lanes.ROUTES,
+    *tokens.ROUTES,
     *health.ROUTES,
 )
 """Every route of the API."""

@@ -29,12 +29,16 @@ from ua_vp.wire.answers import (
     MissionPage,
     MissionTypeView,
     MissionView,
+    NewTokenAnswer,
     PluginView,
     Problem,
     ProblemError,
     ReadyzAnswer,
     SessionsAnswer,
     SessionView,
+    TokenAnswer,
+    TokensAnswer,
+    TokenView,
     VersionView,
     WaitAnswer,
 )
@@ -50,6 +54,7 @@ from ua_vp.wire.requests import (
     ReasonRequest,
     RetryChanges,
     RetryRequest,
+    TokenRequest,
 )
 from ua_vp.wire.times import from_iso, to_iso
 
@@ -85,6 +90,7 @@ __all__ = [
     "MissionPage",
     "MissionTypeView",
     "MissionView",
+    "NewTokenAnswer",
     "NotPlainError",
     "PlainFault",
     "PluginView",
@@ -96,6 +102,10 @@ __all__ = [
     "RetryRequest",
     "SessionView",
     "SessionsAnswer",
+    "TokenAnswer",
+    "TokenRequest",
+    "TokenView",
+    "TokensAnswer",
     "VersionView",
     "WaitAnswer",
     "from_iso",

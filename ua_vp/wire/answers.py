@@ -273,6 +273,41 @@ class PluginView(Answer):
     probed_at: str
 
 
+class TokenView(Answer):
+    """A token without its secret, which nobody can read again. No `lanes` or `sources` means all of them."""
+
+    token_id: str
+    name: str
+    state: str
+    """`active`, `expired` or `revoked`."""
+    scopes: list[str]
+    lanes: list[str]
+    sources: list[str]
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+    """To the minute."""
+    revoked_at: str | None
+
+
+class TokenAnswer(Answer):
+    """The token as it is after the call."""
+
+    token: TokenView
+
+
+class NewTokenAnswer(TokenAnswer):
+    """A token just made; `secret` is told this once."""
+
+    secret: str
+
+
+class TokensAnswer(Answer):
+    """Tokens, newest first."""
+
+    tokens: list[TokenView]
+
+
 class LaneAnswer(Answer):
     """The lane as it is after the call."""
 

@@ -108,6 +108,16 @@ class DispatchRequest(Request):
     continues: Name | None = Field(None, description="an earlier mission to build upon")
 
 
+class TokenRequest(Request):
+    """Make a token: `POST /tokens`."""
+
+    name: Name = Field(description="who acts with it: stands in every event that it brings about")
+    scopes: list[Name] = Field(min_length=1, max_length=20, description="what it allows")
+    lanes: list[Name] = Field(default_factory=list, max_length=100, description="only these lanes; none: all")
+    sources: list[Name] = Field(default_factory=list, max_length=100, description="only these sessions; none: all")
+    expires_at: Instant | None = Field(None, description="ISO 8601 with zone; from then on it is refused")
+
+
 class RetryChanges(Request):
     """What is to be otherwise than in the mission that is repeated; what is left out, or null, is as it was."""
 
