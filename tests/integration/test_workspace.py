@@ -37,6 +37,7 @@ from ua_vp.workspace import (
     InputSource,
     RunLog,
     Workspace,
+    clear_up,
     copy_log,
     discover,
     fresh_folder,
@@ -395,6 +396,20 @@ def test_what_a_late_outcome_staged_outlives_the_mark_and_nothing_else_does(tmp_
     assert verify(ws) == []
     assert not keep_late(ws, 1, files=FILES)
     assert b"ran\n" in read_log(ws, 2, offset=0, limit=100).data
+
+
+def test_what_is_made_after_the_marker_is_cleared_up_and_nothing_before_it(tmp_path: Path) -> None:
+    ws = workspace(tmp_path)
+    for attempt in (1, 2):
+        fill(ws, attempt)
+    clear_up(ws, files=FILES)
+    assert ws.attempt_numbers() == (1, 2), "nobody has marked it"
+    assert keep_late(ws, 1, files=FILES)
+    show(ws, 2, hand_over(ws, 2))
+    (ws.attempt(2).staging / "work_products").mkdir(parents=True)
+    clear_up(ws, files=FILES)
+    assert ws.attempt_numbers() == (1,), "what came late is kept"
+    assert verify(ws) == []
 
 
 def test_a_log_is_read_while_it_grows_while_it_is_published_and_after(tmp_path: Path) -> None:

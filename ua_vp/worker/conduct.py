@@ -20,7 +20,7 @@ from ua_vp.worker.execute import Decision, cancelled, decide, failed, run_lane
 from ua_vp.worker.finalize import Staged, make_visible, prepare_closing, prepare_ending
 from ua_vp.worker.messages import Finish, Late, Message, Over, Requeue, Settled
 from ua_vp.worker.running import Running
-from ua_vp.workspace import AttemptFolders, RunLog, drop_work, keep_late, prepare, read_receipt
+from ua_vp.workspace import AttemptFolders, RunLog, clear_up, drop_work, keep_late, prepare, read_receipt
 
 FIRST_BACKOFF, LONGEST_BACKOFF, JITTER = 5.0, 300.0, 0.2
 """Seconds before the next try after a retryable failure: 5 * 2^(tries-1), at most 300, ±20 %."""
@@ -60,6 +60,7 @@ class Conductor:
             log.error("mission_not_brought_to_its_end", mission_id=running.claim.mission_id, error=str(error))
         finally:
             running.ended = True
+            self._clear_up(running.claim)
             self._post(over)
 
     def close(self, claim: Claim, ending: Ending | None) -> None:
@@ -74,6 +75,7 @@ class Conductor:
         except (VpError, OSError) as error:
             log.error("mission_not_closed_yet", mission_id=claim.mission_id, error=str(error))
         finally:
+            self._clear_up(claim)
             self._post(over)
 
     def _run(self, running: Running) -> Over:
@@ -172,6 +174,13 @@ class Conductor:
         }
         self._post(Late(claim=claim, outcome=outcome))
         return Over(claim=claim, done=True)
+
+    def _clear_up(self, claim: Claim) -> None:
+        """Leave nothing behind in a mission that somebody else brought to its marker while this worker slept."""
+        try:
+            clear_up(self._site.workspace(claim.mission_id), files=self._ports.files)
+        except VpError as error:
+            log.warning("attempts_not_cleared_up", mission_id=claim.mission_id, error=str(error))
 
     def _make_room(self, claim: Claim) -> None:
         """Give up what could not be staged: its mission, and everybody else's, needs the room for its end."""

@@ -13,7 +13,7 @@ from ua_vp.workspace.layout import (
     fresh_folder,
     prepare,
 )
-from ua_vp.workspace.marker import Difference, drop_work, keep_late, mark, verify
+from ua_vp.workspace.marker import Difference, clear_up, drop_work, keep_late, mark, verify
 from ua_vp.workspace.openat2 import open_beneath
 from ua_vp.workspace.publication import publish, stage
 from ua_vp.workspace.reading import ArtifactList, list_artifacts, open_artifact
@@ -46,6 +46,7 @@ __all__ = [
     "RunLog",
     "SandboxUse",
     "Workspace",
+    "clear_up",
     "copy_log",
     "discover",
     "drop_work",

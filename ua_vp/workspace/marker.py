@@ -81,6 +81,17 @@ def mark(
         _clear(ws, files)
 
 
+def clear_up(ws: Workspace, *, files: Files) -> None:
+    """Once the marker stands, remove `.attempts` as `mark` does: whoever slept may have made a folder there since.
+
+    Raises:
+        WorkspaceError: it cannot be removed.
+    """
+    with explained("clear up", ws.root):
+        if exists(ws.marker):
+            _clear(ws, files)
+
+
 def marker_bytes(*, mission_id: str, vp_id: str, state: Status, completed_at: int, receipt_sha256: str) -> bytes:
     """What `sync_ready.json` holds; `completed_at_epoch` is in seconds."""
     value = {

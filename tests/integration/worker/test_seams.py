@@ -18,11 +18,15 @@ from tests.integration.worker.test_two_workers_simulated import bench_in
 from tests.waiting import wait_until
 from ua_vp import Availability, Budget, FailureMode, MissionContext, MissionStoppedError, Outcome, Status
 from ua_vp.errors import DiskFullError, WorkspaceError
+from ua_vp.mission import Claim
 from ua_vp.ports import MICROS, Files, Ports
 from ua_vp.runtime.files import DurableFiles
 from ua_vp.testing.simulation import World
-from ua_vp.worker import Worker, WorkerExit
-from ua_vp.workspace import verify
+from ua_vp.worker import Worker, WorkerExit, conduct
+from ua_vp.worker.conduct import Conductor
+from ua_vp.worker.finalize import ending_of
+from ua_vp.worker.messages import Over
+from ua_vp.workspace import layout, verify
 
 
 class MuteError(Exception):
@@ -379,3 +383,24 @@ def test_once_reconciles_though_the_ledger_was_locked_at_first(bench: Bench) -> 
     assert thread.join(20)
 
     assert_sound(bench, mission_id)
+
+
+def test_a_worker_that_slept_in_a_closing_leaves_nothing_in_a_mission_that_another_has_marked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mission_id = bench.dispatch()
+    bench.cancel(mission_id)
+    queued = bench.mission(mission_id)
+    bench.worker(deliver).once()
+    before = verify(bench.workspace(mission_id))
+    for place, look in ((layout, "_refuse_published"), (conduct, "read_receipt")):  # it had looked before it slept
+        monkeypatch.setattr(place, look, lambda *_: None)
+    said: list[object] = []
+    conductor = Conductor(bench.site(deliver, host="other"), bench.ports, said.append)
+    claim = Claim(mission=queued, attempt=1, session_id="s", worker_id="w", deadline=0, closing=True)
+
+    conductor.close(claim, ending_of(queued))
+
+    assert [(type(one), one.done) for one in said if isinstance(one, Over)] == [(Over, False)]
+    assert not bench.workspace(mission_id).attempts.exists()
+    assert before == verify(bench.workspace(mission_id)) == []
