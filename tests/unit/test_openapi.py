@@ -64,7 +64,7 @@ def test_every_error_is_a_problem() -> None:
         for status, response in operation["responses"].items():
             if status == "default" or int(status) >= 400:
                 assert list(response["content"]) == ["application/problem+json"]
-        assert {"200", "202"} & operation["responses"].keys()
+        assert {"200", "201", "202"} & operation["responses"].keys()
 
 
 def test_every_code_of_the_contract_has_its_status() -> None:
