@@ -49,6 +49,7 @@ from ua_vp.workspace import (
     open_log,
     prepare,
     publish,
+    put_in_place,
     read_log,
     read_receipt,
     receipt_schema,
@@ -396,6 +397,34 @@ def test_what_a_late_outcome_staged_outlives_the_mark_and_nothing_else_does(tmp_
     assert verify(ws) == []
     assert not keep_late(ws, 1, files=FILES)
     assert b"ran\n" in read_log(ws, 2, offset=0, limit=100).data
+
+
+def test_of_two_drafts_the_first_in_place_stands_and_is_published_whoever_goes_on(tmp_path: Path) -> None:
+    ws = workspace(tmp_path)
+    drafts = [ws.drafting(1, by) for by in ("a", "b")]
+    hashes = []
+    for number, draft in enumerate(drafts):
+        folders = prepare(draft, 1, files=FILES)
+        (folders.work_products / "report.md").write_text(f"{number}")
+        hashes.append(hand_over(draft, 1))
+    assert ws.attempt_numbers() == (), "nobody sees a draft"
+
+    found = [put_in_place(draft, 1, files=FILES).sha256 for draft in drafts]
+
+    assert found == [hashes[0], hashes[0]] != hashes[1:] * 2
+    assert sorted(path.name for path in ws.attempts.iterdir()) == ["1"], "the second draft is gone"
+    publish(ws, 1, files=FILES)
+    assert put_in_place_again(drafts[1], ws) == hashes[0], "published, too"
+    show(ws, 1, hashes[0])
+    assert (ws.root / "work_products" / "report.md").read_text() == "0"
+    assert verify(ws) == []
+
+
+def put_in_place_again(draft: Workspace, ws: Workspace) -> str:
+    """As a worker does that slept since it looked whether anything was published."""
+    own = draft.attempt(1).root
+    (own / "staging").mkdir(parents=True)
+    return put_in_place(draft, 1, files=FILES).sha256
 
 
 def test_what_is_made_after_the_marker_is_cleared_up_and_nothing_before_it(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from ua_vp.workspace import (
     missing,
     prepare,
     publish,
+    put_in_place,
     receipt_for,
     stage,
 )
@@ -70,12 +71,19 @@ def prepare_ending(
     _close_log(log, decision.ending, found)
     found = discover(workspace, claim.attempt, declared=decision.primary)  # again: the log is whole only now
     ending = replace(decision.ending, artifacts=found.artifacts)
-    return _stage(claim, ending, found, laid, site=site, clock=clock, files=files)
+    return _stage(claim, ending, found, laid, workspace=workspace, site=site, clock=clock, files=files)
 
 
 def prepare_closing(claim: Claim, ending: Ending, *, site: Assignment, clock: Clock, files: Files) -> Staged:
-    """Stage an ending for which no lane runs, in a fresh staging that holds logs of earlier attempts alone."""
+    """Stage an ending for which no lane runs, in a fresh staging that holds logs of earlier attempts alone.
+
+    A mission that ended without a claim has no attempt of its own that would fence two workers off each other, of which
+    one may have slept: each stages in a draft, and the first one stands.
+    """
     workspace = site.workspace(claim.mission_id)
+    ended = claim.mission.status.terminal
+    if ended:
+        workspace = workspace.drafting(claim.attempt, claim.session_id)
     prepare(workspace, claim.attempt, files=files)
     earlier = _earlier(workspace, claim.attempt)
     for number in earlier[-1:]:
@@ -83,7 +91,11 @@ def prepare_closing(claim: Claim, ending: Ending, *, site: Assignment, clock: Cl
     for number in earlier[:-1]:
         keep_log(workspace, number, claim.attempt, files=files)
     found = discover(workspace, claim.attempt)
-    return _stage(claim, replace(ending, artifacts=found.artifacts), found, (), site=site, clock=clock, files=files)
+    ending = replace(ending, artifacts=found.artifacts)
+    staged = _stage(claim, ending, found, (), workspace=workspace, site=site, clock=clock, files=files)
+    if ended:
+        return replace(staged, receipt_sha256=put_in_place(workspace, claim.attempt, files=files).sha256)
+    return staged
 
 
 def make_visible(
@@ -145,11 +157,11 @@ def _stage(
     found: Discovery,
     laid: tuple[LaidInput, ...],
     *,
+    workspace: Workspace,
     site: Assignment,
     clock: Clock,
     files: Files,
 ) -> Staged:
-    workspace = site.workspace(claim.mission_id)
     completed_at = claim.mission.completed_at or clock.now()  # it may have ended before, in the queue
     ran = not claim.closing
     receipt = receipt_for(

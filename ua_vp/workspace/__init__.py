@@ -15,7 +15,7 @@ from ua_vp.workspace.layout import (
 )
 from ua_vp.workspace.marker import Difference, clear_up, drop_work, keep_late, mark, verify
 from ua_vp.workspace.openat2 import open_beneath
-from ua_vp.workspace.publication import publish, stage
+from ua_vp.workspace.publication import publish, put_in_place, stage
 from ua_vp.workspace.reading import ArtifactList, list_artifacts, open_artifact
 from ua_vp.workspace.receipt import (
     CredentialUse,
@@ -63,6 +63,7 @@ __all__ = [
     "prepare",
     "publish",
     "published_receipt",
+    "put_in_place",
     "rank",
     "read_log",
     "read_receipt",

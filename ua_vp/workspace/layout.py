@@ -116,6 +116,8 @@ class Workspace:
     """One mission's folder: `<workspaces>/<lane folder>/<mission_id>`, absolute."""
 
     root: Path
+    draft: tuple[int, str] | None = None
+    """An attempt that this view knows under another name; see `drafting`."""
 
     def __post_init__(self) -> None:
         if not self.root.is_absolute():
@@ -143,11 +145,18 @@ class Workspace:
 
     def attempt(self, number: int) -> AttemptFolders:
         """The folders of attempt `number`, whether they are there or not."""
-        return AttemptFolders(root=self.attempts / str(number))
+        return AttemptFolders(root=self.attempts / self._name(number))
 
     def staged(self, number: int, name: str) -> str:
         """The path, relative to the workspace, of what attempt `number` staged under `name`."""
-        return f"{ATTEMPTS}/{number}/staging/{name}"
+        return f"{ATTEMPTS}/{self._name(number)}/staging/{name}"
+
+    def drafting(self, number: int, by: str) -> Workspace:
+        """A view in which attempt `number` lies in a folder that only `by` works in, until `put_in_place`."""
+        return replace(self, draft=(number, f"draft-{by}"))
+
+    def _name(self, number: int) -> str:
+        return self.draft[1] if self.draft is not None and self.draft[0] == number else str(number)
 
     def attempt_numbers(self) -> tuple[int, ...]:
         """The attempts that have a folder, oldest first."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from ua_vp.errors import WorkspaceError
@@ -22,7 +24,7 @@ from ua_vp.workspace.layout import (
     own_folder,
     own_staging,
 )
-from ua_vp.workspace.receipt import Receipt, published_receipt, read_beneath
+from ua_vp.workspace.receipt import Receipt, published_receipt, read_beneath, read_receipt
 
 
 def stage(ws: Workspace, attempt: int, receipt: Receipt, *, files: Files) -> str:
@@ -49,6 +51,31 @@ def stage(ws: Workspace, attempt: int, receipt: Receipt, *, files: Files) -> str
         for folder in (folders.root, ws.attempts, ws.root):
             files.sync(folder)
     return receipt.sha256
+
+
+def put_in_place(draft: Workspace, attempt: int, *, files: Files) -> Receipt:
+    """Let what was staged in a draft be what `attempt` staged, unless somebody else's is: the first one stands.
+
+    Gives the receipt that is staged then. May be cut short at any line, and done by several at once.
+
+    Raises:
+        WorkspaceError: the draft is gone, because somebody has marked the mission meanwhile.
+        DiskFullError: no room.
+    """
+    ws = replace(draft, draft=None)
+    source, target = draft.attempt(attempt).root, ws.attempt(attempt).root
+    with explained("put a draft in place in", ws.root):
+        own_folder(ws.attempts)
+        try:
+            files.rename(source, target)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            files.remove_tree(source)
+        receipt = read_receipt(ws, attempt)
+        if receipt is None:
+            raise WorkspaceError(f"{target} was cleared away meanwhile: somebody else has marked the mission")
+        return receipt
 
 
 def publish(ws: Workspace, attempt: int, *, files: Files) -> None:

@@ -401,6 +401,6 @@ def test_a_worker_that_slept_in_a_closing_leaves_nothing_in_a_mission_that_anoth
 
     conductor.close(claim, ending_of(queued))
 
-    assert [(type(one), one.done) for one in said if isinstance(one, Over)] == [(Over, False)]
+    assert [(type(one), one.done) for one in said if isinstance(one, Over)] == [(Over, True)]
     assert not bench.workspace(mission_id).attempts.exists()
     assert before == verify(bench.workspace(mission_id)) == []
