@@ -18,14 +18,15 @@ from tests.integration.worker.test_two_workers_simulated import bench_in
 from tests.waiting import wait_until
 from ua_vp import Availability, Budget, FailureMode, MissionContext, MissionStoppedError, Outcome, Status
 from ua_vp.errors import DiskFullError, WorkspaceError
+from ua_vp.ledger import FinishVerdict
 from ua_vp.mission import Claim
 from ua_vp.ports import MICROS, Files, Ports
 from ua_vp.runtime.files import DurableFiles
 from ua_vp.testing.simulation import World
 from ua_vp.worker import Worker, WorkerExit, conduct
 from ua_vp.worker.conduct import Conductor
-from ua_vp.worker.finalize import ending_of
-from ua_vp.worker.messages import Over
+from ua_vp.worker.finalize import ending_of, ending_without_lane
+from ua_vp.worker.messages import Finish, Over
 from ua_vp.workspace import layout, verify
 
 
@@ -404,3 +405,22 @@ def test_a_worker_that_slept_in_a_closing_leaves_nothing_in_a_mission_that_anoth
     assert [(type(one), one.done) for one in said if isinstance(one, Over)] == [(Over, True)]
     assert not bench.workspace(mission_id).attempts.exists()
     assert before == verify(bench.workspace(mission_id)) == []
+
+
+def test_a_closing_that_was_fenced_off_leaves_nothing_in_a_mission_that_another_has_marked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mission_id = bench.dispatch()
+    running = replace(bench.mission(mission_id), status=Status.RUNNING, attempt=1)
+    bench.worker(deliver).once()
+    monkeypatch.setattr(layout, "_refuse_published", lambda _ws: None)  # it had looked before it slept
+
+    def post(message: object) -> None:
+        if isinstance(message, Finish):
+            message.reply.put(FinishVerdict.LEASE_LOST)
+
+    claim = Claim(mission=running, attempt=1, session_id="s", worker_id="w", deadline=0, closing=True)
+    Conductor(bench.site(deliver), bench.ports, post).close(claim, ending_without_lane(running))
+
+    assert not bench.workspace(mission_id).attempts.exists()
+    assert verify(bench.workspace(mission_id)) == []
